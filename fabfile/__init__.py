@@ -1,0 +1,1 @@
+"""What ``fab`` runs: the tasks that touch hosts."""

@@ -1,0 +1,1 @@
+"""Balancers: what to say to them, and what their answers mean."""

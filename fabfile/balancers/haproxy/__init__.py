@@ -1,0 +1,1 @@
+"""HAProxy's runtime API: what to send, and what its answers mean."""

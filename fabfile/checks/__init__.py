@@ -1,0 +1,1 @@
+"""Questions put from outside: HTTP health, the prober, the verdict on a fleet."""

@@ -1,0 +1,1 @@
+"""hosts.yaml, checked and frozen."""

@@ -1,0 +1,1 @@
+"""A real fleet on one machine."""

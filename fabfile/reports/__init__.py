@@ -1,0 +1,1 @@
+"""Events in; consoles, files and metrics out."""

@@ -1,0 +1,1 @@
+"""One module per way to walk a service from one release to the next."""

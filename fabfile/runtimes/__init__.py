@@ -1,0 +1,1 @@
+"""What runs containers: Compose, and the registry images come from."""
