@@ -22,7 +22,7 @@ def _text(path: Path) -> str:
     return "\n".join(line for line in lines if not line.lstrip().startswith("#")) + "\n"
 
 
-def script(path: Path, **variables: Value) -> str:
+def script(path: Path, /, **variables: Value) -> str:
     """The script in ``path`` with ``variables`` set; comments are left at home."""
     values = {
         name: value if isinstance(value, str | int | float) else " ".join(map(q, value))
