@@ -20,6 +20,7 @@ from pathlib import Path
 from fabfile.inventory.model import Instance, Service
 from fabfile.remote import state
 from fabfile.remote.scripts import script
+from fabfile.runtimes.registry import registry_of
 from fabfile.runtimes.render import StagedRelease
 
 UP_MARGIN = 60.0
@@ -219,14 +220,16 @@ def kept_tag(service: Service, release: str) -> str:
     return f"evenkeel/{service.name}:{release}"
 
 
-def assemble(service: Service, instances: Mapping[str, str]) -> str:
+def assemble(service: Service, instances: Mapping[str, str], base: str) -> str:
     """Point each instance at its release and rewrite the live compose file from the blocks.
 
-    ``instances`` maps names to release ids. The file is replaced by a rename, last.
+    ``instances`` maps names to release ids; the rest of the file comes from release ``base``.
+    The file is replaced by a rename, last.
     """
     return script(
         SHELL / "assemble.sh",
         folder=service.project_dir,
+        base=base,
         pairs=" ".join(f"{name} {release}" for name, release in instances.items()),
     )
 
@@ -243,15 +246,27 @@ def recreate_script(service: Service, instance: Instance, release: str) -> str:
     Compose does nothing.
     """
     return (
-        assemble(service, {instance.name: release})
+        assemble(service, {instance.name: release}, release)
         + _containers(service, instance.name)
         + script(SHELL / "recreate.sh", project=service.project, service=instance.name)
     )
 
 
-def up_missing_script(service: Service, instances: Mapping[str, str]) -> str:
-    """Start what is not there yet, the rest of the project included; replace nothing."""
-    return assemble(service, instances) + script(SHELL / "up-missing.sh", project=service.project)
+def up_missing_script(service: Service, instances: Mapping[str, str], base: str) -> str:
+    """Start what is not there yet; ``instances`` are new, with the release each begins with.
+
+    No container of an instance is ever replaced. The rest of the project (a database) is brought
+    to what the template says. A registry password comes on stdin.
+    """
+    user = service.registry_login[0] if service.registry_login else ""
+    return assemble(service, instances, base) + script(
+        SHELL / "up-missing.sh",
+        project=service.project,
+        user=user,
+        registry=registry_of(service),
+        instances=" ".join(instances),
+        ours=" ".join(i.name for i in service.instances_on("")),
+    )
 
 
 def logs_script(service: Service, instance: Instance, lines: int = 50) -> str:
