@@ -53,7 +53,7 @@ def sh(template: str, *arguments: object) -> str:
 
 
 def lines(*parts: str) -> str:
-    """Parts of a script one after the other; empty ones are left out. Later parts run in any case."""
+    """Parts of a script one after the other, whatever each exits with; empty ones are left out."""
     return "\n".join(part for part in parts if part)
 
 
