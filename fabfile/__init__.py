@@ -5,7 +5,7 @@ from __future__ import annotations
 from invoke.context import Context
 from invoke.tasks import task
 
-from fabfile.fleet import fleet_task, hosts_of
+from fabfile.fleet import fleet_task, hosts_of, run_remainder
 
 
 @fleet_task
@@ -18,3 +18,9 @@ def hosts(context: Context) -> None:
 def uptime(context: Context) -> None:
     """How long a host has been up."""
     context.run("uptime")
+
+
+@fleet_task
+def run(context: Context) -> None:
+    """Run the command after -- on each host of -H: fab -H web1,web2 run -- uptime."""
+    run_remainder(context)

@@ -114,10 +114,14 @@ class FleetContext(Context):
     """What a fleet task is given: Invoke's context (``run`` runs here) and the hosts of -H."""
 
     fleet_hosts: tuple[str, ...] = ()
+    remainder: str = ""
+    """What stood after ``--``; the executor runs it on each host when the tasks are done."""
 
-    def __init__(self, config: Config | None = None, hosts: Iterable[str] = ()) -> None:
+    def __init__(
+        self, config: Config | None = None, hosts: Iterable[str] = (), remainder: str = ""
+    ) -> None:
         super().__init__(config)
-        self._set(fleet_hosts=tuple(hosts))
+        self._set(fleet_hosts=tuple(hosts), remainder=remainder)
 
 
 def hosts_of(context: Context) -> tuple[str, ...]:
@@ -145,6 +149,17 @@ def fleet_task(*args: Any, **kwargs: Any) -> Any:
     return task(*args, **{"klass": FleetTask, **kwargs})
 
 
+def run_remainder(context: Context) -> None:
+    """The body of a task for ``fab -H web1,web2 run -- uptime``; the executor does the rest.
+
+    Without any task, ``fab -H web1 -- uptime``, Fabric loads no fabfile and hence nothing of
+    ours: the names are then those of ssh_config and DNS. Raises :class:`BadInput` where nothing
+    was asked for.
+    """
+    if not isinstance(context, FleetContext) or not context.remainder:
+        raise BadInput("say what to run: fab -H web1,web2 run -- uptime")
+
+
 def _is_connection(context: object) -> bool:
     # Without importing Fabric, which under inv costs a fifth of a second.
     return any(
@@ -154,24 +169,19 @@ def _is_connection(context: object) -> bool:
 
 
 class _FleetCall(Call):
-    def __init__(self, *args: Any, hosts: tuple[str, ...], **kwargs: Any) -> None:
+    def __init__(self, *args: Any, hosts: tuple[str, ...], remainder: str, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fleet_hosts = hosts
-
-    def clone_data(self) -> dict[str, Any]:
-        return {**super().clone_data(), "hosts": self.fleet_hosts}
+        self.remainder = remainder
 
     def make_context(self, config: Config) -> Context:
-        return FleetContext(config, self.fleet_hosts)
+        return FleetContext(config, self.fleet_hosts, self.remainder)
 
 
 class _HostCall(Call):
     def __init__(self, *args: Any, context: Callable[[], Context], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.host_context = context
-
-    def clone_data(self) -> dict[str, Any]:
-        return {**super().clone_data(), "context": self.host_context}
 
     def make_context(self, config: Config) -> Context:
         del config  # the connection was built with it
@@ -238,7 +248,8 @@ class FleetExecutor(Executor):
 
     def _for_hosts(self, call: Any, apply_hosts: bool) -> list[Any]:
         if isinstance(call.task, FleetTask):
-            return [call.clone(into=_FleetCall, with_={"hosts": self._names})]
+            seen = {"hosts": self._names, "remainder": self._remainder}
+            return [call.clone(into=_FleetCall, with_=seen)]
         hosts = (self._names if apply_hosts else ()) or getattr(call, "hosts", None)
         return self._per_host(call, hosts) if hosts else [call]
 
@@ -250,7 +261,7 @@ class FleetExecutor(Executor):
 
     def _remainder_calls(self) -> list[Any]:
         if not self._names:
-            raise BadInput("a command after -- needs hosts: fab -H web1,web2 … -- uptime")
+            raise BadInput("a command after -- needs hosts: fab -H web1,web2 run -- uptime")
 
         def remainder(context: Context) -> None:
             context.run(self._remainder)
