@@ -1,0 +1,109 @@
+"""All the hosts of a run: one connection each, made side by side, gateways shared."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
+
+from fabfile.errors import BadInput, RemoteError
+from fabfile.inventory.model import Host, Inventory
+from fabfile.remote.base import Transport
+from fabfile.remote.connection import HANDSHAKES
+from fabfile.remote.dialer import Dialer, host_at, is_address
+from fabfile.remote.local import LocalTransport
+from fabfile.remote.ssh import SshTransport
+
+
+class Connectable(Transport, Protocol):
+    """A transport that can be told to connect before it is needed."""
+
+    def connect(self) -> None:
+        """Raises :class:`RemoteError` when there is no connection to be had."""
+        ...
+
+
+class Remotes:
+    """Transports by inventory name (or ``user@host:port``). Thread-safe.
+
+    ``make`` replaces the way a transport is made; tests hand in fakes with it.
+    """
+
+    def __init__(
+        self, inventory: Inventory, *, make: Callable[[Host], Connectable] | None = None
+    ) -> None:
+        self._inventory = inventory
+        self._dialer = Dialer(inventory.hosts.get)
+        self._make = make or self._transport
+        self._transports: dict[str, Connectable] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every host that was asked for so far, in that order."""
+        with self._lock:
+            return tuple(self._transports)
+
+    def connect(self, names: Iterable[str]) -> dict[str, RemoteError]:
+        """Connect to all of ``names``, at most ten at a time; return what failed, by host.
+
+        Raises :class:`BadInput`, before anything is contacted, for a name nobody knows.
+        """
+        failed: dict[str, RemoteError] = {}
+        wanted = {name: self._host(name) for name in names}
+
+        def one(name: str) -> None:
+            try:
+                self.get(name)
+            except RemoteError as error:
+                failed[name] = error
+
+        if wanted:
+            with ThreadPoolExecutor(min(HANDSHAKES, len(wanted))) as workers:
+                list(workers.map(one, wanted))
+        return {name: failed[name] for name in wanted if name in failed}
+
+    def get(self, name: str) -> Transport:
+        """The transport of ``name``, connected.
+
+        Raises :class:`RemoteError` when it cannot be reached, :class:`BadInput` when it is unknown.
+        """
+        with self._lock:
+            transport = self._transports.get(name)
+            if transport is None:
+                transport = self._transports[name] = self._make(self._host(name))
+        # Outside the lock: others need not wait for this host.
+        transport.connect()
+        return transport
+
+    def close(self) -> None:
+        """Close everything side by side, gateways last. Never raises; ``get`` opens again."""
+        with self._lock:
+            transports = list(self._transports.values())
+            self._transports.clear()
+        with contextlib.suppress(Exception):
+            if transports:
+                with ThreadPoolExecutor(min(32, len(transports))) as workers:
+                    list(workers.map(lambda transport: transport.close(), transports))
+            self._dialer.close_gateways()
+
+    def __enter__(self) -> Remotes:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _host(self, name: str) -> Host:
+        known = self._inventory.hosts.get(name)
+        if known is not None:
+            return known
+        if is_address(name):
+            return host_at(name)
+        raise BadInput(f"{name}: no such host in {self._inventory.path} (or write user@host)")
+
+    def _transport(self, entry: Host) -> Connectable:
+        if entry.connection == "local":
+            return LocalTransport(entry.name)
+        return SshTransport(entry.name, self._dialer.connection(entry))

@@ -1,0 +1,128 @@
+"""A host over one SSH connection.
+
+Fabric connects; commands then run directly on Paramiko's channels, because Invoke's runner polls
+and reads stdin a byte at a time. Each running command has one thread here, which sleeps until its
+channel has something to say.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+
+import paramiko
+
+from fabfile.errors import RemoteError, Unreachable
+from fabfile.remote.base import Command, Result
+from fabfile.remote.channel import SshLines, SshRunning
+from fabfile.remote.connection import HostConnection
+from fabfile.remote.slots import Slots
+
+COMMANDS = 7
+"""Commands of one host at a time; more wait their turn."""
+CONVERSATIONS = 2
+"""Kept free for :meth:`SshTransport.converse`. With one to spare (sshd is a little slow to count
+an ended session out) this stays below sshd's MaxSessions of 10."""
+OPEN_TIMEOUT = 10.0
+"""Seconds for a session to open on a connection that looks alive."""
+
+
+class SshTransport:
+    """One host over one SSH connection; see :class:`fabfile.remote.base.Transport`. Thread-safe."""
+
+    def __init__(self, name: str, connection: HostConnection) -> None:
+        self._name = name
+        self._connection = connection
+        self._commands = Slots(COMMANDS)
+        self._conversations = Slots(CONVERSATIONS)
+
+    @property
+    def name(self) -> str:
+        """The host's inventory name."""
+        return self._name
+
+    def connect(self) -> None:
+        """Connect unless connected. Raises :class:`Unreachable` or ``HostKeyRefused``."""
+        self._connection.open()
+
+    def start(self, command: Command) -> SshRunning:
+        """Start ``command``, or queue it when as many run as sshd allows.
+
+        Raises :class:`Unreachable` (``HostKeyRefused``) when there is no connection to be had.
+        """
+        self.connect()
+        ours = self._commands.try_take()
+
+        def session() -> paramiko.Channel:
+            if not ours:
+                self._commands.take()
+            return self._session(self._commands)
+
+        running = SshRunning(self._name, command, session, self._commands.release)
+        if ours:
+            running.begin()
+        name = f"{self._name} {command.label}"
+        threading.Thread(target=running.collect, name=name, daemon=True).start()
+        return running
+
+    def run(self, command: Command) -> Result:
+        """``start`` and ``wait`` in one."""
+        return self.start(command).wait()
+
+    def converse(self, command: Command, *, marker: str) -> SshLines:
+        """Start a conversation; see ``quoting.answer_lines`` for the script.
+
+        It ends when its stdin does, hence with the connection, and not by ``command.timeout``:
+        each ``ask`` has its own, and the script's programs should too. Never waits for running
+        commands. Raises :class:`Unreachable` when there is no connection to be had.
+        """
+        if not self._conversations.try_take():
+            raise RemoteError(self._name, f"more than {CONVERSATIONS} conversations at a time")
+        channel = self._session(self._conversations)
+        try:
+            channel.exec_command(command.script)
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            self._conversations.release()
+            raise Unreachable(self._name, f"conversation not started: {error}") from error
+        return SshLines(self._name, command, channel, marker, self._conversations.release)
+
+    def close(self) -> None:
+        """Close the connection; never raises."""
+        with contextlib.suppress(Exception):
+            self._connection.close()
+
+    def _session(self, slots: Slots) -> paramiko.Channel:
+        """A new session for the slot we hold; when it raises, the slot was given back."""
+        tries = 0
+        while True:
+            try:
+                transport = self._alive()
+            except RemoteError:
+                slots.release()
+                raise
+            try:
+                return transport.open_session(timeout=OPEN_TIMEOUT)
+            except paramiko.ChannelException as error:
+                self._refused(slots, error)
+            except (paramiko.SSHException, OSError, EOFError) as error:
+                # Nothing was sent yet, so one more try on a fresh connection is safe.
+                transport.close()
+                tries += 1
+                if tries == 2:
+                    slots.release()
+                    raise Unreachable(self._name, f"connection lost: {error}") from error
+
+    def _alive(self) -> paramiko.Transport:
+        while True:
+            self.connect()
+            transport: paramiko.Transport | None = self._connection.transport
+            if transport is not None:
+                return transport
+
+    def _refused(self, slots: Slots, error: paramiko.ChannelException) -> None:
+        """A live sshd refused a session: its MaxSessions is lower. Wait for one of ours to end."""
+        if not slots.refused():
+            raise Unreachable(
+                self._name, f"sshd allows no further session ({error.text}): raise its MaxSessions"
+            ) from error
+        slots.take()
