@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path as FilePath
 from typing import Annotated, Any, TypeVar, get_args, get_origin
@@ -15,6 +16,10 @@ from fabfile.inventory.mistakes import Mistakes, Path, did_you_mean, shown
 
 T = TypeVar("T")
 
+_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
+_RESERVED = ("self",)
+"""``balancers[].hosts: self`` is not a host."""
+
 
 def check(shape: type[T], raw: object, path: Path, mistakes: Mistakes, root: FilePath) -> T | None:
     """``raw`` as ``shape`` describes it, without the parts that are wrong.
@@ -22,7 +27,8 @@ def check(shape: type[T], raw: object, path: Path, mistakes: Mistakes, root: Fil
     Those are reported under ``path``. ``None``: nothing of it can be used. ``root`` is where
     relative paths start.
     """
-    adapter: TypeAdapter[T] = _adapter(shape)
+    key: Any = shape
+    adapter: TypeAdapter[T] = _adapter(key)
     try:
         return adapter.validate_python(raw, context=root)
     except ValidationError as error:
@@ -39,6 +45,24 @@ def check(shape: type[T], raw: object, path: Path, mistakes: Mistakes, root: Fil
 @functools.cache
 def _adapter(shape: Any) -> TypeAdapter[Any]:
     return TypeAdapter(shape)
+
+
+def check_name(path: Path, mistakes: Mistakes) -> None:
+    """The last key of ``path`` has to be fit for file names, server names and messages."""
+    name = path[-1]
+    if name in _RESERVED:
+        mistakes.add(path, f"the name {name} has a meaning of its own: choose another", at_key=True)
+    elif not isinstance(name, str) or not _NAME.fullmatch(name):
+        allowed = "lower-case letters, digits and . _ -, at most 63, the first a letter or a digit"
+        mistakes.add(path, f"not a good name: use {allowed}", at_key=True)
+
+
+def require(keys: Iterable[str], raw: object, path: Path, mistakes: Mistakes) -> bool:
+    """Whether the block at ``path`` has all ``keys``; reports the missing ones."""
+    missing = [key for key in keys if not isinstance(raw, dict) or key not in raw]
+    for key in missing:
+        mistakes.add((*path, key), "missing")
+    return not missing
 
 
 def entries(raw: object, checked: Iterable[str]) -> Iterator[tuple[int, str]]:

@@ -10,7 +10,6 @@ import ipaddress
 import re
 from collections.abc import Callable
 from pathlib import Path as FilePath
-from typing import Any
 from urllib.parse import urlsplit
 
 from pydantic import ValidationInfo
@@ -34,13 +33,13 @@ def matching(pattern: str, wanted: str) -> Callable[[object], str]:
 
 def whole(low: int, high: int | None = None) -> Callable[[object], int]:
     """A check for whole numbers from ``low`` to ``high``."""
+    top = 10**9 if high is None else high
     limits = f"from {low} to {high}" if high is not None else f"of at least {low}"
 
-    def check(value: Any) -> int:
-        number = isinstance(value, int) and not isinstance(value, bool)
-        if number and low <= value and (high is None or value <= high):
-            return value
-        raise ValueError(f"expected a whole number {limits}, found {shown(value)}")
+    def check(value: object) -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= top:
+            raise ValueError(f"expected a whole number {limits}, found {shown(value)}")
+        return value
 
     return check
 

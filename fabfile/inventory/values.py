@@ -17,6 +17,10 @@ _DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\s?(ms|s|m|h)?")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _PERCENT = re.compile(r"([0-9]{1,3})\s?%?")
 _COUNT = re.compile(r"(-?[0-9]{1,9})(\s?%)?")
+_DIRECT = re.compile(
+    r"(?P<user>[A-Za-z0-9_][A-Za-z0-9_.$-]*)@"
+    r"(?:\[(?P<v6>[0-9a-fA-F:.]+)\]|(?P<host>[A-Za-z0-9][A-Za-z0-9_.-]*))(?::(?P<port>[0-9]{1,5}))?"
+)
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 _DURATION_FORMS = "a duration such as 500ms, 5s, 2m, 1h or a plain number of seconds"
@@ -90,6 +94,18 @@ def counts(value: object) -> tuple[Count, ...]:
     if not value:
         raise ValueError(f"expected {_SERIAL_FORMS}, found an empty list")
     return tuple(count(item) for item in value)
+
+
+def direct(text: str) -> tuple[str, str, int | None] | None:
+    """User, address and port of ``user@host:port`` or ``user@host``; ``None`` for anything else."""
+    match = _DIRECT.fullmatch(text)
+    if match is None or (match["port"] and not 1 <= int(match["port"]) <= 65535):
+        return None
+    return (
+        match["user"],
+        match["v6"] or match["host"],
+        int(match["port"]) if match["port"] else None,
+    )
 
 
 def parse_duration(text: str, flag: str) -> float:
