@@ -58,10 +58,14 @@ def check_name(path: Path, mistakes: Mistakes) -> None:
 
 
 def require(keys: Iterable[str], raw: object, path: Path, mistakes: Mistakes) -> bool:
-    """Whether the block at ``path`` has all ``keys``; reports the missing ones."""
+    """Whether the block at ``path`` has all ``keys``; reports the missing ones.
+
+    A misspelt key is reported as such already, so it does not count as missing too.
+    """
     missing = [key for key in keys if not isinstance(raw, dict) or key not in raw]
     for key in missing:
-        mistakes.add((*path, key), "missing")
+        if not isinstance(raw, dict) or not did_you_mean(key, raw):
+            mistakes.add((*path, key), "missing")
     return not missing
 
 

@@ -17,13 +17,14 @@ from fabfile.inventory.values import WrittenFloat
 
 _TAG = "tag:yaml.org,2002:"
 _TEXT_TAGS = {f"{_TAG}str", f"{_TAG}timestamp", f"{_TAG}value"}
-_MOST_VALUES = 2_000_000
+_MOST_VALUES = 500_000
 """A few nested aliases can stand for more values than fit into memory."""
 
 _OWN_WORDS = {
     "mapping values are not allowed here": "a colon too many, or the indentation is wrong",
     "could not find expected ':'": "a colon is missing, or the indentation is wrong",
-    "expected a single document in the stream": "only one document is read (a line --- too many)",
+    "but found another document": "only one document is read (a line --- too many)",
+    "found unexpected end of stream": "what starts here is never closed",
 }
 
 
@@ -71,6 +72,9 @@ def _compose(text: str) -> Node | None:
 def _explained(error: MarkedYAMLError, text: str) -> tuple[Mark, str]:
     """Where a syntax error is and what to do about it."""
     place = error.problem_mark or error.context_mark
+    if "stream end" in str(error.problem) or "end of stream" in str(error.problem):
+        # The end of the file is not where the bracket or the quote is missing.
+        error.problem, place = "found unexpected end of stream", error.context_mark or place
     if place is None:
         return Mark(1, 1), f"not YAML: {_first_line(error)}"
     lines = text.splitlines()

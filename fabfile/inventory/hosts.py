@@ -22,7 +22,7 @@ def hosts(
     for name, block in raw.items():
         path = ("hosts", name)
         check_name(path, mistakes)
-        edge = check(schema.HostEdge, block, path, mistakes, root)
+        edge = check(schema.HostEdge, {} if block is None else block, path, mistakes, root)
         if edge is not None and (host := _host(name, edge, block, defaults, mistakes)):
             found[name] = host
     _check_gateways(found, raw, mistakes)
@@ -38,10 +38,9 @@ def _host(
     mistakes: Mistakes,
 ) -> model.Host | None:
     connection = edge.get("connection", "ssh")
-    if connection == "ssh" and not require(["address"], raw, ("hosts", name), mistakes):
-        return None
-    address = edge.get("address") or ("127.0.0.1" if connection == "local" else None)
-    if address is None:
+    address = edge.get("address", "127.0.0.1" if connection == "local" else "")
+    if not address:
+        require(["address"], raw, ("hosts", name), mistakes)
         return None
     ssh = {**defaults, **edge.get("ssh", {})}
     if ssh.get("gateway") == name and "gateway" not in edge.get("ssh", {}):
@@ -123,13 +122,12 @@ def groups(
     broken: set[str] = set()
     for name, block in raw.items():
         path = ("groups", name)
+        before = len(mistakes)
         _check_group_name(path, names, mistakes)
-        edge = check(schema.GroupEdge, block, path, mistakes, root)
+        edge = check(schema.GroupEdge, {} if block is None else block, path, mistakes, root)
         fields = block if isinstance(block, dict) else {}
         members[name], inner[name] = set(), []
-        if edge is None:
-            broken.add(name)
-            continue
+        edge = edge or {}
         for index, host in entries(fields.get("hosts"), edge.get("hosts", [])):
             members[name].add(host)
             _check_known(host, "host", names, raw, (*path, "hosts", index), mistakes)
@@ -137,11 +135,14 @@ def groups(
             inner[name].append(group)
             if group != ALL:
                 _check_known(group, "group", raw, names, (*path, "groups", index), mistakes)
+        if len(mistakes) > before:
+            broken.add(name)
     members[ALL], inner[ALL] = set(names), []
-    _check_circles(inner, mistakes)
+    circles = _circles(inner, mistakes)
     reach = {name: {name, *_reachable(name, inner)} for name in members}
     for name in raw:
-        if not any(members[other] or other in broken for other in reach[name] if other in members):
+        known = [other for other in reach[name] if other in members]
+        if not any(members[other] or other in broken for other in known) and name not in circles:
             mistakes.add(("groups", name), "the group is empty", at_key=True)
     resolved = {}
     for name in members:
@@ -188,7 +189,8 @@ def _reachable(start: str, inner: Mapping[str, list[str]]) -> dict[str, str]:
     return found
 
 
-def _check_circles(inner: Mapping[str, list[str]], mistakes: Mistakes) -> None:
+def _circles(inner: Mapping[str, list[str]], mistakes: Mistakes) -> set[str]:
+    """Report every circle once; the groups that are part of one."""
     reported: set[str] = set()
     for name in inner:
         found = _reachable(name, inner)
@@ -200,3 +202,4 @@ def _check_circles(inner: Mapping[str, list[str]], mistakes: Mistakes) -> None:
         reported.update(way)
         text = " -> ".join(reversed(way))
         mistakes.add(("groups", name, "groups"), f"the groups hold each other: {text}")
+    return reported

@@ -65,11 +65,11 @@ def load(path: Path, template_dirs: Sequence[Path] = (OWN_TEMPLATES,)) -> Invent
     document = read(_text(path), mistakes)
     mistakes.places = document.places
     if document.data is None:
-        mistakes.add(
-            (), f"the file is empty: docs/{FILE.replace('.', '-')}.md says what belongs in it"
-        )
+        raise BadInput(f"{mistakes.name}: the file is empty: {_ELSEWHERE}")
     _check_version(document.data, mistakes)
     file = check(schema.FileEdge, _without_own_keys(document.data), (), mistakes, path.parent)
+    if file is None:
+        mistakes.raise_any()
     inventory = _inventory(path, file or {}, document.data, template_dirs, mistakes)
     mistakes.raise_any()
     return inventory
@@ -87,8 +87,12 @@ def _inventory(
         check(schema.DefaultsEdge, file.get("defaults") or {}, ("defaults",), mistakes, root)
         or schema.DefaultsEdge()
     )
-    names = file.get("hosts", {})
-    if require(["hosts"], raw, (), mistakes) and "hosts" in file and not names:
+    require(["hosts"], raw, (), mistakes)
+    if "hosts" not in file or (isinstance(raw, dict) and "groups" in raw and "groups" not in file):
+        # Every name in the rest of the file would look unknown.
+        mistakes.raise_any()
+    names = file["hosts"]
+    if not names:
         mistakes.add(("hosts",), "there has to be one host at least", at_key=True)
     known = hosts(names, defaults.get("ssh", {}), mistakes, root)
     known_groups = groups(file.get("groups", {}), names, mistakes, root)

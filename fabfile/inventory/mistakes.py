@@ -46,7 +46,7 @@ def shown(value: object) -> str:
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`` (did you mean health?)`` or nothing."""
-    near = difflib.get_close_matches(word[:80], list(known), n=1)
+    near = difflib.get_close_matches(word[:80], list(known), n=1, cutoff=0.65)
     return f" (did you mean {near[0]}?)" if near else ""
 
 
@@ -90,6 +90,9 @@ class Mistakes:
         if self._found:
             lines = [f"{self.name}:{mark.line}:{mark.column}: {text}" for mark, text in self.sorted]
             raise BadInput("\n".join(lines))
+
+    def __len__(self) -> int:
+        return len(self._found)
 
     @property
     def sorted(self) -> list[tuple[Mark, str]]:

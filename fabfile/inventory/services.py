@@ -48,6 +48,7 @@ def services(raw: Mapping[str, object], around: Surroundings) -> dict[str, model
     for name, block in raw.items():
         path = ("services", name)
         check_name(path, around.mistakes)
+        block = {} if block is None else block
         edge = check(schema.ServiceEdge, block, path, around.mistakes, around.root)
         if edge is not None:
             found[name] = _service(name, edge, block, around)
@@ -168,10 +169,11 @@ def _registry(
     login = edge.get("registry")
     if login is None or not require(["user", "password"], raw["registry"], path, around.mistakes):
         return None
-    source = _block(raw["registry"], "password")
-    name = "registry password"
-    secret = _secret(name, login.get("password", {}), source, (*path, "password"), around)
-    return login.get("user", ""), secret
+    if "user" not in login or "password" not in login:
+        return None
+    source, where = _block(raw["registry"], "password"), (*path, "password")
+    secret = _secret("registry password", login["password"], source, where, around)
+    return login["user"], secret
 
 
 def _balancers(
@@ -283,7 +285,7 @@ def _pattern_trouble(pattern: str) -> str | None:
             continue
         if name not in ("host", "instance", "n"):
             near = did_you_mean(name, ("host", "instance", "n"))
-            return f"nothing is known as {{{name}}}{near}: {_FIELDS} are"
+            return f"{{{name}}} means nothing{near}: {_FIELDS} do"
         width = re.fullmatch(r"(0?[1-9]d?)?", spec or "") if name == "n" else not spec
         if conversion or not width:
             return f"only {_FIELDS} are allowed (and {{n:02}} for 01, 02 …), found {shown(pattern)}"
