@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import functools
 import select
 import ssl
 import time
@@ -145,19 +146,12 @@ class Door:
     """Opens connections to one target, and keeps idle ones."""
 
     target: Target
-    _addresses: tuple[str, ...] = ()
-    _resolved: float = 0.0
+    addresses: tuple[str, ...]
+    """What the target's name stands for, as looked up a moment ago."""
+    _resolved: float = field(default_factory=time.monotonic)
     _resolving: asyncio.Task[None] | None = None
     _idle: deque[Connection] = field(default_factory=deque)
     _kept: set[Connection] = field(default_factory=set)
-    _tls: ssl.SSLContext | None = None
-
-    async def resolve(self) -> None:
-        """Look the name up. Raises :class:`BadInput` when it has no address."""
-        self._addresses = await asyncio.to_thread(targets.addresses, self.target)
-        self._resolved = time.monotonic()
-        if self.target.tls and self._tls is None:
-            self._tls = ssl.create_default_context()
 
     async def connect(self, factory: Callable[[], asyncio.Protocol]) -> asyncio.BaseProtocol:
         """A new connection, from the first address that takes one.
@@ -167,11 +161,11 @@ class Door:
         self._refresh()
         error: Exception = Lost(Failure.OTHER, f"no address for {self.target.name}")
         loop = asyncio.get_running_loop()
-        for address in self._addresses:
-            name = self.target.name if self._tls else None
+        tls, name = (_tls(), self.target.name) if self.target.tls else (None, None)
+        for address in self.addresses:
             try:
                 _, protocol = await loop.create_connection(
-                    factory, address, self.target.port, ssl=self._tls, server_hostname=name
+                    factory, address, self.target.port, ssl=tls, server_hostname=name
                 )
             except OSError as caught:
                 error = _refusal(caught)
@@ -212,18 +206,23 @@ class Door:
             await asyncio.gather(self._resolving, return_exceptions=True)
 
     def _refresh(self) -> None:
-        literal = self._addresses == (self.target.name,)
+        literal = self.addresses == (self.target.name,)
         if literal or time.monotonic() - self._resolved < _RESOLVE_EVERY:
             return
         self._resolved = time.monotonic()
-        self._resolving = asyncio.create_task(self._resolve_quietly())
+        self._resolving = asyncio.create_task(self._resolve())
 
-    async def _resolve_quietly(self) -> None:
+    async def _resolve(self) -> None:
         try:
-            await self.resolve()
+            self.addresses = await asyncio.to_thread(targets.addresses, self.target)
         except BadInput:
             # The name service failed for a moment; the addresses known so far are better.
             return
+
+
+@functools.cache
+def _tls() -> ssl.SSLContext:
+    return ssl.create_default_context()
 
 
 def _refusal(error: OSError) -> Exception:
