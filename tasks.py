@@ -2,6 +2,8 @@
 
 from invoke import Collection
 
+from fabfile.checks.tasks import healthcheck
 from fabfile.lab.tasks import ns as lab
 
-ns = Collection(lab)
+ns = Collection(healthcheck)
+ns.add_collection(lab)

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
-from fabfile.balancers import haproxy
+from fabfile.balancers.haproxy import change, observe, preflight, sessions, shell
 from fabfile.balancers.model import BackendReading, ServerRecord, ServerRef
 from fabfile.drivers.combiner import Combiner
 from fabfile.drivers.locks import check_fence
@@ -22,6 +24,8 @@ from fabfile.remote.pool import Remotes
 
 Fence = Callable[[str, Iterable[str], str], str]
 """``(host, keys, effect) -> effect while the locks are ours``; see ``locks.Locks.fence``."""
+
+Answer = TypeVar("Answer")
 
 POLL_TIMEOUT = 10.0
 CHANGE_TIMEOUT = 20.0
@@ -63,7 +67,7 @@ class BalancerHand:
     def change(self, *commands: str) -> BackendReading:
         """Send ``commands`` chained; returns what the balancer shows afterwards.
 
-        Raises :class:`RemoteError` for an answer that is not empty, :class:`OutcomeUnknown`
+        Raises :class:`EvenkeelError` for an answer that is not empty, :class:`OutcomeUnknown`
         when the connection broke.
         """
         return self._trips.ask(Change(commands))
@@ -73,10 +77,22 @@ class BalancerHand:
         if self._lines is not None:
             self._lines.close()
 
+    def preflight(self, servers: Sequence[str]) -> list[preflight.Finding]:
+        """What in this balancer's set-up speaks against draining ``servers``."""
+        spec = self.balancer.spec
+        text = self._run(preflight.preflight_script(spec), "look at HAProxy", POLL_TIMEOUT)
+        return preflight.preflight(self.balancer.id, spec, servers, text)
+
+    def sessions(self, server: str) -> list[sessions.Session]:
+        """Who is connected to ``server`` now, oldest first. Raises :class:`RemoteError`."""
+        spec = self.balancer.spec
+        text = self._run(sessions.sessions_script(spec), "show sess", POLL_TIMEOUT)
+        return sessions.who(text, spec.backend, server)
+
     def _trip(self, batch: Sequence[Change]) -> BackendReading:
-        commands = [command for change in batch for command in change.commands]
+        commands = [command for wanted in batch for command in wanted.commands]
         text = self._send(commands) if commands else self._poll()
-        return haproxy.read_backend(self.balancer.id, self.balancer.spec.backend, text)
+        return observe.read_backend(self.balancer.id, self.balancer.spec.backend, text)
 
     def _poll(self) -> str:
         spec = self.balancer.spec
@@ -84,22 +100,25 @@ class BalancerHand:
             if self._lines is None:
                 transport = self._remotes.get(self.balancer.host)
                 self._lines = transport.converse(
-                    Command(haproxy.serve_script(spec), label="watch HAProxy"),
-                    marker=haproxy.MARKER,
+                    Command(observe.observer_script(spec), label="watch HAProxy"),
+                    marker=observe.MARKER,
                 )
-            return self._lines.ask(spec.backend, timeout=POLL_TIMEOUT)
+            return self._lines.ask(observe.request([spec.backend]), timeout=POLL_TIMEOUT)
         except OutcomeUnknown:
             if self._lines is not None:
                 self._lines.close()
             self._lines = None
-            return self._run(haproxy.poll_script(spec, [spec.backend]), "ask HAProxy", POLL_TIMEOUT)
+            script = observe.poll_script(spec, [spec.backend])
+            return self._run(script, "ask HAProxy", POLL_TIMEOUT)
 
     def _send(self, commands: Sequence[str]) -> str:
         spec = self.balancer.spec
         assert self._fence is not None
-        effect = haproxy.change_script(spec, commands, read=[spec.backend])
+        effect = change.change_script(spec, commands, read=[spec.backend])
         script = self._fence(self.balancer.host, [backend_key(self.balancer)], effect)
-        return self._run(script, "; ".join(commands)[:200], CHANGE_TIMEOUT)
+        text = self._run(script, "; ".join(commands)[:200], CHANGE_TIMEOUT)
+        change.check_change(self.balancer.id, commands, text)
+        return text
 
     def _run(self, script: str, label: str, timeout: float) -> str:
         host = self.balancer.host
@@ -107,14 +126,12 @@ class BalancerHand:
         if result.exit_code is None:
             raise OutcomeUnknown(host, f"the connection broke during: {label}")
         check_fence(result)
+        problem = shell.problem(self.balancer.id, result)
+        if problem is not None:
+            raise problem
         if not result.ok:
-            raise RemoteError(host, haproxy.explain(spec_of(self.balancer), result))
+            raise RemoteError(host, f"{label}: {result.tail(1) or result.exit_code}")
         return result.stdout
-
-
-def spec_of(balancer: Balancer) -> str:
-    """How messages call the balancer: ``HAProxy on lb1``."""
-    return f"HAProxy on {balancer.host}"
 
 
 class Pool:
@@ -150,10 +167,12 @@ class Pool:
         self, commands: Mapping[str, Sequence[str]]
     ) -> dict[str, BackendReading | EvenkeelError]:
         """Send each balancer its commands; what each shows afterwards, or what went wrong."""
-        calls: dict[str, Callable[[], BackendReading]] = {}
-        for name, lines in commands.items():
-            calls[name] = lambda hand=self.hands[name], lines=lines: self._alone(hand, lines)  # type: ignore[misc]
-        return self._each(calls)
+        return self._each(
+            {
+                name: partial(self._alone, self.hands[name], lines)
+                for name, lines in commands.items()
+            }
+        )
 
     @staticmethod
     def _alone(hand: BalancerHand, lines: Sequence[str]) -> BackendReading:
@@ -161,17 +180,38 @@ class Pool:
             return hand.change(*lines)
         except OutcomeUnknown:
             raise
-        except RemoteError:
+        except EvenkeelError:
             # The trip may have carried others' commands too: one of those may be to blame.
             return hand.change(*lines)
 
-    def _each(
-        self, calls: Mapping[str, Callable[[], BackendReading]]
-    ) -> dict[str, BackendReading | EvenkeelError]:
+    def _each(self, calls: Mapping[str, Callable[[], Answer]]) -> dict[str, Answer | EvenkeelError]:
         if len(calls) == 1:
             return {name: _caught(call) for name, call in calls.items()}
         pending = {name: self._threads.submit(_caught, call) for name, call in calls.items()}
         return {name: future.result() for name, future in pending.items()}
+
+    def preflight(
+        self, refs: Iterable[ServerRef], ids: Iterable[str]
+    ) -> dict[str, list[preflight.Finding] | EvenkeelError]:
+        """What speaks against draining ``refs``, for each balancer of ``ids``."""
+        wanted: dict[str, list[str]] = {}
+        for ref in refs:
+            wanted.setdefault(ref.balancer, []).append(ref.server)
+        calls: dict[str, Callable[[], list[preflight.Finding]]] = {
+            name: partial(self.hands[name].preflight, wanted.get(name, ())) for name in ids
+        }
+        return self._each(calls)
+
+    def who(self, refs: Iterable[ServerRef]) -> list[str]:
+        """Whose sessions are open on these servers: ``192.0.2.7:51234 for 95 s on lb1``."""
+        found = []
+        for ref in refs:
+            try:
+                open_now = self.hands[ref.balancer].sessions(ref.server)
+            except EvenkeelError:
+                continue  # for the report alone: never a reason to stop
+            found += [f"{s.client} for {s.age} s on {ref.balancer}" for s in open_now]
+        return found
 
     def close(self) -> None:
         """End all conversations and threads."""
@@ -180,7 +220,7 @@ class Pool:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
-def _caught(call: Callable[[], BackendReading]) -> BackendReading | EvenkeelError:
+def _caught(call: Callable[[], Answer]) -> Answer | EvenkeelError:
     try:
         return call()
     except EvenkeelError as error:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 
-from fabfile.balancers import haproxy
+from fabfile.balancers.haproxy import change
 from fabfile.balancers.model import BackendReading, ServerReading, ServerRecord, ServerRef
 from fabfile.drivers.balancers import Pool, backend_key
 from fabfile.drivers.locks import Locks, check_fence
@@ -165,18 +165,18 @@ class Hands:
         weight = self._plan.drain.mode == "weight"
         servers = self._order(
             step.target,
-            lambda record: [
-                haproxy.set_weight(record.ref, 0)
+            lambda record: (
+                change.set_weight(record.ref, 0)
                 if weight
-                else haproxy.set_state(record.ref, "drain")
-            ],
+                else change.set_state(record.ref, "drain")
+            ),
         )
         wrong = [str(ref) for ref, server in servers.items() if not _is_out(server)]
         return Failed(f"still takes requests: {', '.join(wrong)}") if wrong else Done()
 
     def shut(self, step: Shut) -> Outcome:
         """Maint, judged by what is read back."""
-        servers = self._order(step.target, lambda record: [haproxy.set_state(record.ref, "maint")])
+        servers = self._order(step.target, lambda record: change.set_state(record.ref, "maint"))
         wrong = [str(ref) for ref, server in servers.items() if server.admin != "maint"]
         return Failed(f"not in maint: {', '.join(wrong)}") if wrong else Done()
 
@@ -210,8 +210,7 @@ class Hands:
         servers, _ = self._look(step.target)
         open_now = sum(server.scur for server in servers.values())
         who = self._pool.who(step.target.refs)
-        self._order(step.target, lambda record: [haproxy.shutdown_sessions(record.ref)])
-        self._pool.cut_old_workers(step.target.refs)
+        self._order(step.target, lambda record: change.shutdown_sessions(record.ref))
         text = f"closed {open_now} that would not end" + (f": {', '.join(who)}" if who else "")
         return Done(text)
 
@@ -219,8 +218,11 @@ class Hands:
         """Out of maint as a failed server, then recorded weight and state: checks let it in."""
         seen, _ = self._look(step.target)
 
-        def commands(record: ServerRecord) -> list[str]:
-            return haproxy.admit(record, checked=seen[record.ref].checked)
+        def commands(record: ServerRecord) -> Iterable[str]:
+            if record.admin == "maint":  # an operator's: it stays where it was
+                return change.set_weight(record.ref, record.uweight)
+            first = change.admit_first(record.ref, checked=seen[record.ref].checked)
+            return (*first, *change.admit(record.ref, record.uweight, record.admin))
 
         self._order(step.target, commands)
         return Done()
@@ -249,10 +251,7 @@ class Hands:
         """Recorded weight and state at once: the container never stopped."""
         servers = self._order(
             step.target,
-            lambda record: [
-                haproxy.set_weight(record.ref, record.uweight),
-                haproxy.set_state(record.ref, record.admin),
-            ],
+            lambda record: change.admit(record.ref, record.uweight, record.admin),
         )
         wrong = [str(r.ref) for r in step.target.servers if not _is_restored(r, servers[r.ref])]
         return Failed(f"not restored: {', '.join(wrong)}") if wrong else Done()

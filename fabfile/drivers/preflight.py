@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from fabfile.balancers.model import BackendReading, ServerRef
+from fabfile.balancers.model import ServerRef
 from fabfile.drivers.balancers import Pool
 from fabfile.errors import EvenkeelError, Locked, PreflightFailed
 from fabfile.inventory.model import Service
@@ -84,35 +84,15 @@ def balancer_problems(
 
     ``refs`` are the servers that are going to be changed.
     """
-    answers = pool.read(ids)
-    wanted = list(refs)
     problems: list[str] = []
     warnings: list[tuple[str, str]] = []
-    for name, answer in answers.items():
+    for name, answer in pool.preflight(refs, ids).items():
         if isinstance(answer, EvenkeelError):
             problems.append(str(answer))
             continue
-        problems += _missing(pool, name, answer, wanted)
-        for finding in pool.inspect(name, answer):
-            if finding.refuse:
-                problems.append(f"{name}: {finding.text}")
-            else:
-                warnings.append((name, finding.text))
+        problems += [found.text for found in answer if found.severity == "refuse"]
+        warnings += [(name, found.text) for found in answer if found.severity == "warn"]
     return problems, warnings
-
-
-def _missing(
-    pool: Pool, name: str, answer: BackendReading, wanted: Sequence[ServerRef]
-) -> list[str]:
-    if not answer.servers:
-        backend = pool.hands[name].balancer.spec.backend
-        return [f"{name}: HAProxy has no backend {backend}: run `fab provision`"]
-    lacking = [
-        ref.server for ref in wanted if ref.balancer == name and ref.server not in answer.servers
-    ]
-    if not lacking:
-        return []
-    return [f"{name}: HAProxy lacks the server {', '.join(lacking)}: run `fab provision`"]
 
 
 def refuse_unfinished(facts: Mapping[str, compose.HostFacts]) -> None:

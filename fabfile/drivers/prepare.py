@@ -5,16 +5,12 @@ A refusal here changes nothing that serves anybody: at most images were pulled a
 
 from __future__ import annotations
 
-import getpass
-import os
-import secrets
-import socket
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from fabfile.balancers.model import BackendReading, ServerRef
 from fabfile.drivers.balancers import Pool, backend_key, record_of
+from fabfile.drivers.identity import whoami
 from fabfile.drivers.locks import Claim, Locks
 from fabfile.drivers.preflight import (
     balancer_problems,
@@ -90,17 +86,16 @@ class Preparation:
         wish: Wish,
         remotes: Remotes,
         emit: Callable[[Event], None],
-        lost: Callable[[str], None] = lambda _: None,
+        rollout: str,
     ) -> None:
-        """``lost`` hears the host of a lock that somebody took over."""
+        """``rollout`` is its id, see ``identity.new_id``."""
         self._inventory = inventory
         self._wish = wish
         self._service = wish.service
         self._remotes = remotes
         self._emit = emit
-        self._lost = lost
-        self._id = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(2)}"
-        self._by = f"{getpass.getuser()}@{socket.gethostname()}:{os.getpid()}"
+        self._id = rollout
+        self._by = whoami()
         self._locks: Locks | None = None
         self._pool = Pool(self._service, self._service.hosts, remotes, self._fence)
 
@@ -177,9 +172,12 @@ class Preparation:
         claims = [Claim(host, compose.project_key(self._service)) for host in self._wish.hosts]
         claims += [Claim(b.host, backend_key(b)) for b in self._concerned()]
         facts = {"by": self._by, "reason": self._wish.reason or f"deploy {self._wish.version}"}
-        locks = Locks(self._remotes, self._id, claims, facts, self._lost)
+        locks = Locks(self._remotes, self._id, claims, facts, self._lock_lost)
         locks.acquire()
         self._locks = locks
+
+    def _lock_lost(self, host: str) -> None:
+        self._emit(Notice("its lock was taken over: nothing more can be changed there", host))
 
     def _concerned(self) -> list[Balancer]:
         """The balancers in front of the selected hosts."""

@@ -6,13 +6,11 @@ rollout is for.
 
 from __future__ import annotations
 
-import getpass
 import os
-import socket
 from collections.abc import Callable, Mapping, Sequence
 
-from fabfile.balancers import haproxy
 from fabfile.drivers.balancers import process_key
+from fabfile.drivers.identity import whoami
 from fabfile.drivers.locks import Claim, Locks, check_fence
 from fabfile.drivers.preflight import connect, facts_of, failed, refuse
 from fabfile.drivers.stage import Images, stage
@@ -47,7 +45,7 @@ class Provision:
         self._remotes = remotes
         self._emit = emit
         self._facts = {
-            "by": f"{getpass.getuser()}@{socket.gethostname()}:{os.getpid()}",
+            "by": whoami(),
             "reason": f"provision {service.name}",
         }
 
@@ -144,6 +142,8 @@ class Provision:
         Raises :class:`PreflightFailed` for a template that does not render and
         :class:`EvenkeelError` where HAProxy refuses the file; the old one then stays in force.
         """
+        from fabfile.balancers.haproxy import provision as haproxy_provision
+
         found = self._rendered()
         if not found:
             self._emit(Notice("no balancer of this service has a template: nothing to do"))
@@ -154,7 +154,7 @@ class Provision:
         with self._locked(claims) as locks:
             running = []
             for balancer, text in found:
-                command = haproxy.provision_script(balancer.spec, text)
+                command = haproxy_provision.provision_script(balancer.spec, text)
                 script = locks.fence(balancer.host, [process_key(balancer)], command.script)
                 running.append(
                     self._remotes.get(balancer.host).start(
@@ -175,7 +175,7 @@ class Provision:
             if b.spec.template is not None
         }
         return [
-            (balancer, haproxy.render(self._inventory, host)[config])
+            (balancer, haproxy_config.render(self._inventory, host)[config])
             for (host, config), balancer in balancers.items()
         ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -34,32 +35,38 @@ class Console:
 
     def _lines(self, event: e.Event) -> list[str]:
         match event:
-            case e.PhaseFinished(phase, note):
-                return [f"{phase}: {note}" if note else phase]
-            case e.RolloutStarted(rollout, service, version, hosts, changing, total):
-                return [
-                    f"rollout {rollout}: {service} to {version},"
-                    f" {changing} of {total} instances on {', '.join(hosts)}"
-                ]
-            case e.BatchStarted(number, of, hosts, back):
-                word = "back, batch" if back else "batch"
-                return [f"{word} {number}/{of}: {', '.join(hosts)}"]
             case e.StepStarted(instance, step):
-                self._began_at[instance] = self._clock()
-                if step == "ask-capacity":
-                    self._began_at[f"out {instance}"] = self._clock()
+                self._mark(instance, step)
                 return []
             case e.StepFinished():
                 return self._step(event)
-            case e.CapacityAwaited(instance, reason):
-                return [f"{instance}  waits: {reason}"]
             case e.InstanceFinished():
                 return self._instance(event)
-            case e.Notice(text, host):
-                return [f"{host}: {text}" if host else text]
             case e.RolloutFinished():
                 return self._finished(event)
+        return self._one_line(event)
+
+    @staticmethod
+    def _one_line(event: e.Event) -> list[str]:
+        match event:
+            case e.PhaseFinished(phase, note):
+                return [f"{phase}: {note}" if note else phase]
+            case e.RolloutStarted(rollout, service, version, hosts, changing, total):
+                what = f"{changing} of {total} instances on {', '.join(hosts)}"
+                return [f"rollout {rollout}: {service} to {version}, {what}"]
+            case e.BatchStarted(number, of, hosts, back):
+                return [f"{'back, batch' if back else 'batch'} {number}/{of}: {', '.join(hosts)}"]
+            case e.CapacityAwaited(instance, reason):
+                return [f"{instance}  waits: {reason}"]
+            case e.Notice(text, host):
+                return [f"{host}: {text}" if host else text]
         return []
+
+    def _mark(self, instance: str, step: str) -> None:
+        """Remember when a step, and the whole way of an instance, began."""
+        self._began_at[instance] = self._clock()
+        if step == "take-out":
+            self._began_at[f"out {instance}"] = self._clock()
 
     def _step(self, event: e.StepFinished) -> list[str]:
         if event.ok and not event.note and event.step in QUIET_STEPS:
@@ -112,8 +119,6 @@ class Tee:
     """Every event to each of several receivers, from whatever thread it comes."""
 
     def __init__(self, *receivers: Callable[[e.Event], None]) -> None:
-        import threading
-
         self._receivers = receivers
         self._lock = threading.Lock()
 

@@ -1,5 +1,7 @@
 # Take every lock of $keys for $owner, or none. $facts: JSON. $root, $wait.
 umask 002
+[ -w "$root" ] || { echo "$root is missing or not writable for $(id -un)" >&2; exit 71; }
+mkdir -p "$root/locks" "$root/rollouts"
 cd "$root/locks" || exit 71
 taken=
 give_back() { for key in $taken; do rm -f "$key.lock"; done; }
