@@ -37,7 +37,7 @@ def test_commands_run_side_by_side_before_anybody_waits() -> None:
     assert time.monotonic() - began < 1.6
 
 
-@pytest.mark.parametrize("script", ["sleep 9", "trap '' TERM; sleep 9 & wait; sleep 9"])
+@pytest.mark.parametrize("script", ["sleep 9", "sleep 9 | cat"])
 def test_a_deadline_ends_the_script_and_says_so(script: str) -> None:
     began = time.monotonic()
     result = HERE.run(Command(f"echo so far; {script}", timeout=1))
