@@ -17,7 +17,7 @@ from fabfile.remote.connection import HostConnection
 
 _ADDRESS = re.compile(
     r"(?:(?P<user>[^@\s]+)@)?"
-    r"(?P<host>\[[0-9A-Fa-f:.%]+\]|[^@:\s\[\]]+)"
+    r"(?P<host>\[[0-9A-Fa-f:.]+(?:%[\w.-]+)?\]|[^@:\s\[\]]+)"
     r"(?::(?P<port>\d{1,5}))?"
 )
 

@@ -61,6 +61,10 @@ class LocalRunning:
 
     def _collect(self) -> None:
         out, err, note = self._communicate()
+        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
+            if stream is not None:  # an orphan may hold the other end
+                with contextlib.suppress(OSError):
+                    stream.close()
         elapsed = time.monotonic() - self._began
         code = self._process.returncode
         if elapsed >= self._seconds and (note or code in (DEADLINE_EXIT, 137, 143, -9, -15)):
@@ -134,9 +138,9 @@ class LocalLines:
         _kill(self._process)
         with contextlib.suppress(OSError):
             self._process.wait()
-        for stream in (self._process.stdin,):
-            with contextlib.suppress(OSError, AttributeError):
-                stream.close()  # type: ignore[union-attr]
+        if self._process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
 
     def _answer(self, give_up: float) -> bytes:
         reply = bytearray()

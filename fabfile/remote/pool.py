@@ -83,10 +83,10 @@ class Remotes:
         with self._lock:
             transports = list(self._transports.values())
             self._transports.clear()
+        if transports:
+            with ThreadPoolExecutor(min(32, len(transports))) as workers:
+                list(workers.map(_close, transports))
         with contextlib.suppress(Exception):
-            if transports:
-                with ThreadPoolExecutor(min(32, len(transports))) as workers:
-                    list(workers.map(lambda transport: transport.close(), transports))
             self._dialer.close_gateways()
 
     def __enter__(self) -> Remotes:
@@ -107,3 +107,8 @@ class Remotes:
         if entry.connection == "local":
             return LocalTransport(entry.name)
         return SshTransport(entry.name, self._dialer.connection(entry))
+
+
+def _close(transport: Transport) -> None:
+    with contextlib.suppress(Exception):  # one that cannot be closed must not keep others open
+        transport.close()

@@ -1,0 +1,390 @@
+"""The door to a host against a real sshd of our own on 127.0.0.1, which tests may break.
+
+It logs in as the user who runs the tests; skipped where no sshd is installed.
+"""
+
+import contextlib
+import getpass
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from fabfile.errors import HostKeyRefused, OutcomeUnknown, RemoteError, Unreachable
+from fabfile.inventory.model import Host, Inventory, Ssh
+from fabfile.remote.base import Command
+from fabfile.remote.pool import Remotes
+from fabfile.remote.quoting import answer_lines, sh
+
+SSHD = shutil.which("sshd") or shutil.which("/usr/sbin/sshd")
+pytestmark = pytest.mark.skipif(SSHD is None, reason="no sshd here")
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+def keygen(path: Path, kind: str = "ed25519") -> None:
+    subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", "", "-f", path], check=True)
+
+
+def runs(pid: str) -> bool:
+    """Whether the process is more than a name that nobody has collected."""
+    try:
+        return Path("/proc", pid, "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@dataclass
+class Sshd:
+    """A private sshd: one process, several ports, so several hosts."""
+
+    folder: Path
+    ports: list[int]
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self, *settings: str) -> None:
+        config = self.folder / "sshd_config"
+        lines = [
+            *settings,
+            "ListenAddress 127.0.0.1",
+            *(f"Port {port}" for port in self.ports),
+            f"HostKey {self.folder}/host_key",
+            f"AuthorizedKeysFile {self.folder}/user_key.pub",
+            f"PidFile {self.folder}/pid",
+            "StrictModes no",
+            "UsePAM no",
+            "PermitRootLogin prohibit-password",
+            f"SetEnv HOME={self.folder}",  # a tester's slow .bashrc is not what is measured
+        ]
+        config.write_text("\n".join(lines) + "\n")
+        assert SSHD is not None
+        Path("/run/sshd").mkdir(exist_ok=True)
+        log = (self.folder / "log").open("ab")
+        self.process = subprocess.Popen([SSHD, "-D", "-e", "-f", config], stderr=log)
+        log.close()
+        for port in self.ports:
+            for _ in range(100):
+                with socket.socket() as probe:
+                    if probe.connect_ex(("127.0.0.1", port)) == 0:
+                        break
+                time.sleep(0.05)
+
+    def sessions(self) -> list[int]:
+        """The process of each connection."""
+        assert self.process is not None
+        pid = self.process.pid
+        return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+    def stop(self) -> None:
+        """End it and every connection to it."""
+        if self.process is None:
+            return
+        for pid in self.sessions():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.terminate()
+        self.process.wait()
+        self.process = None
+
+    def connections(self) -> int:
+        """How many logins the log tells of."""
+        return (self.folder / "log").read_text().count("Accepted publickey")
+
+    def trust(self) -> None:
+        """Write this sshd's key down for all ports."""
+        key = " ".join((self.folder / "host_key.pub").read_text().split()[:2])
+        lines = [f"[127.0.0.1]:{port} {key}\n" for port in self.ports]
+        (self.folder / "known_hosts").write_text("".join(lines))
+
+    def host(self, name: str, port: int, **ssh: object) -> Host:
+        settings = Ssh(
+            user=getpass.getuser(),
+            port=port,
+            known_hosts=self.folder / "known_hosts",
+            identity_file=self.folder / "user_key",
+        )
+        changed = replace(settings, **ssh)  # type: ignore[arg-type]
+        return Host(name, "127.0.0.1", "127.0.0.1", changed)
+
+    def fleet(self, **ssh: object) -> Inventory:
+        hosts = {f"web{n}": self.host(f"web{n}", p, **ssh) for n, p in enumerate(self.ports, 1)}
+        return Inventory(self.folder / "hosts.yaml", hosts, {}, {})
+
+
+@pytest.fixture
+def sshd(tmp_path: Path) -> Iterator[Sshd]:
+    keygen(tmp_path / "host_key")
+    keygen(tmp_path / "user_key")
+    server = Sshd(tmp_path, free_ports(5))
+    server.trust()
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def remotes(sshd: Sshd) -> Iterator[Remotes]:
+    with Remotes(sshd.fleet()) as made:
+        assert made.connect(f"web{n}" for n in range(1, 6)) == {}
+        yield made
+
+
+def test_output_errors_and_exit_code_come_back(remotes: Remotes) -> None:
+    result = remotes.get("web1").run(Command(sh("echo %s; echo e >&2; exit 3", "it's $HOME")))
+    assert (result.stdout, result.stderr, result.exit_code) == ("it's $HOME\n", "e\n", 3)
+
+
+def test_two_hundred_commands_side_by_side_on_five_hosts_all_answer(
+    sshd: Sshd, remotes: Remotes
+) -> None:
+    hosts = [remotes.get(f"web{n % 5 + 1}") for n in range(200)]
+    running = [host.start(Command(sh("echo %s", n))) for n, host in enumerate(hosts)]
+    assert [one.wait().stdout for one in running] == [f"{n}\n" for n in range(200)]
+    assert sshd.connections() == 5
+
+
+def test_a_flood_on_both_streams_neither_blocks_nor_loses_a_byte(remotes: Remotes) -> None:
+    script = "head -c 10000000 /dev/zero | tr '\\0' o; head -c 10000000 /dev/zero | tr '\\0' e >&2"
+    result = remotes.get("web1").run(Command(script))
+    assert result.exit_code == 0
+    assert result.stdout == "o" * 10_000_000
+    assert result.stderr == "e" * 10_000_000
+
+
+def test_five_megabytes_of_stdin_arrive_while_output_streams_back(remotes: Remotes) -> None:
+    data = b"".join(b"%07d\n" % n for n in range(625_000))
+    result = remotes.get("web1").run(Command("tee /dev/stderr", stdin=data))
+    assert result.stdout == result.stderr == data.decode()
+
+
+def test_stdin_that_nobody_reads_is_no_error(remotes: Remotes) -> None:
+    assert remotes.get("web1").run(Command("true", stdin=b"x" * 5_000_000)).exit_code == 0
+
+
+@pytest.mark.parametrize("script", ["sleep 60", "trap '' TERM; while :; do sleep 1; done"])
+def test_a_deadline_is_kept_on_the_host_itself(
+    remotes: Remotes, tmp_path: Path, script: str
+) -> None:
+    alive = tmp_path / "alive"
+    host = remotes.get("web1")
+    result = host.run(Command(sh(f"echo $$ > %s; echo so far; {script}", alive), timeout=1))
+    assert (result.exit_code, result.stdout) == (124, "so far\n")
+    assert "deadline of 1 s" in result.stderr
+    assert not runs(alive.read_text().strip())
+
+
+@pytest.mark.skipif(shutil.which("busybox") is None, reason="no busybox here")
+def test_a_deadline_is_understood_from_busybox_too(remotes: Remotes, tmp_path: Path) -> None:
+    # What sshd hands over when a busybox timeout ended the script.
+    running = remotes.get("web1").run(
+        Command("exec busybox timeout -k 1 1 sleep 60 || exit $?", timeout=1)
+    )
+    assert running.exit_code == 124
+
+
+def test_a_child_that_keeps_stdout_open_does_not_hold_us_up(remotes: Remotes) -> None:
+    began = time.monotonic()
+    result = remotes.get("web1").run(Command("sleep 20 & echo started"))
+    assert (result.exit_code, result.stdout) == (0, "started\n")
+    assert time.monotonic() - began < 10
+
+
+def test_a_connection_that_breaks_in_mid_command_leaves_the_outcome_unknown(
+    remotes: Remotes, tmp_path: Path
+) -> None:
+    # The session's sshd is the grandparent of the script: killed, as by a power cut.
+    done = tmp_path / "done"
+    host = remotes.get("web1")
+    kill = "kill -9 $(cut -d' ' -f4 /proc/$PPID/stat)"
+    other = host.start(Command("sleep 5"))
+    result = host.run(Command(sh(f"sleep 0.3; {kill}; sleep 0.5; echo yes > %s", done)))
+    assert result.exit_code is None
+    assert "may or may not have run" in result.stderr
+    assert other.wait().exit_code is None
+    deadline = time.monotonic() + 5
+    while not done.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert done.read_text() == "yes\n"  # it did run: never take a broken connection for a failure
+    assert host.run(Command("echo back")).stdout == "back\n"
+
+
+def test_a_server_that_is_gone_is_unreachable_and_comes_back(sshd: Sshd, remotes: Remotes) -> None:
+    host = remotes.get("web2")
+    sshd.stop()
+    with pytest.raises(Unreachable, match=r"web2: connection refused at 127.0.0.1:\d+"):
+        host.start(Command("true"))
+    sshd.start()
+    assert host.run(Command("echo back")).stdout == "back\n"
+
+
+def test_a_heartbeat_is_never_queued_behind_running_commands(remotes: Remotes) -> None:
+    host = remotes.get("web1")
+    busy = [host.start(Command("sleep 2")) for _ in range(20)]
+    began = time.monotonic()
+    lines = host.converse(Command(answer_lines('echo "<$line>"', "END")), marker="END")
+    assert lines.ask("beat", timeout=1.5) == "<beat>\n"
+    assert time.monotonic() - began < 1.5
+    lines.close()
+    assert {one.wait().exit_code for one in busy} == {0}
+
+
+def test_a_late_answer_is_never_taken_for_the_next_one(remotes: Remotes) -> None:
+    script = answer_lines('[ "$line" = slow ] && sleep 1; echo "$line"', "END")
+    lines = remotes.get("web1").converse(Command(script, label="socket"), marker="END")
+    assert lines.ask("quick", timeout=5) == "quick\n"
+    with pytest.raises(OutcomeUnknown, match=r"web1: socket: no answer within 0.2 s"):
+        lines.ask("slow", timeout=0.2)
+    with pytest.raises(OutcomeUnknown):
+        lines.ask("next", timeout=5)
+
+
+def test_conversations_give_their_place_back(remotes: Remotes) -> None:
+    host = remotes.get("web1")
+    for _ in range(12):
+        lines = host.converse(Command(answer_lines("echo x", "END")), marker="END")
+        assert lines.ask("", timeout=5) == "x\n"
+        lines.close()
+
+
+@pytest.mark.parametrize("limit", [2, 4])
+def test_an_sshd_that_allows_few_sessions_is_slower_but_works(sshd: Sshd, limit: int) -> None:
+    sshd.stop()
+    sshd.start(f"MaxSessions {limit}")
+    with Remotes(sshd.fleet()) as remotes:
+        host = remotes.get("web1")
+        running = [host.start(Command(f"sleep 0.2; echo {n}")) for n in range(9)]
+        assert [one.wait().stdout for one in running] == [f"{n}\n" for n in range(9)]
+
+
+def test_a_busy_sshd_that_drops_logins_is_tried_again(sshd: Sshd) -> None:
+    sshd.stop()
+    sshd.start("MaxStartups 2:80:4")
+    with Remotes(sshd.fleet()) as remotes:
+        assert remotes.connect(f"web{n}" for n in range(1, 6)) == {}
+
+
+def test_a_changed_host_key_is_refused_before_the_login(sshd: Sshd) -> None:
+    sshd.stop()
+    for name in ("host_key", "host_key.pub"):
+        (sshd.folder / name).unlink()
+    keygen(sshd.folder / "host_key")
+    sshd.start()
+    for mode in ("strict", "accept-new"):
+        with Remotes(sshd.fleet(host_keys=mode)) as remotes:
+            failed = remotes.connect(["web1", "web2"])
+        assert [type(error) for error in failed.values()] == [HostKeyRefused] * 2
+        assert "NOT the one on file" in str(failed["web1"])
+    assert sshd.connections() == 0
+
+
+def test_an_unknown_host_key_is_refused_written_down_or_ignored_as_asked(sshd: Sshd) -> None:
+    known = sshd.folder / "known_hosts"
+    known.unlink()
+    with Remotes(sshd.fleet()) as remotes:
+        assert isinstance(remotes.connect(["web1"])["web1"], HostKeyRefused)
+    with Remotes(sshd.fleet(host_keys="off")) as remotes:
+        assert remotes.connect(["web1"]) == {}
+    assert not known.exists()
+    with Remotes(sshd.fleet(host_keys="accept-new")) as remotes:
+        assert remotes.connect(["web1", "web2"]) == {}
+    assert len(known.read_text().splitlines()) == 2
+    with Remotes(sshd.fleet()) as remotes:
+        assert remotes.connect(["web1", "web2"]) == {}
+
+
+def test_a_host_with_several_keys_is_asked_for_the_one_on_file(sshd: Sshd) -> None:
+    sshd.stop()
+    keygen(sshd.folder / "second", "rsa")
+    sshd.start(f"HostKey {sshd.folder}/second")
+    key = " ".join((sshd.folder / "second.pub").read_text().split()[:2])
+    (sshd.folder / "known_hosts").write_text(f"[127.0.0.1]:{sshd.ports[0]} {key}\n")
+    with Remotes(sshd.fleet()) as remotes:
+        assert remotes.connect(["web1"]) == {}
+
+
+def test_three_hosts_behind_a_gateway_share_one_connection_to_it(sshd: Sshd) -> None:
+    gateway = sshd.host("bastion", sshd.ports[0])
+    behind = {
+        f"app{n}": sshd.host(f"app{n}", port, gateway="bastion")
+        for n, port in enumerate(sshd.ports[1:4], 1)
+    }
+    inventory = Inventory(sshd.folder / "hosts.yaml", {**behind, "bastion": gateway}, {}, {})
+    with Remotes(inventory) as remotes:
+        assert remotes.connect(behind) == {}
+        assert [remotes.get(name).run(Command("echo hi")).stdout for name in behind] == ["hi\n"] * 3
+        assert sshd.connections() == 4
+        # The gateway dies: every host behind it comes back over one new connection.
+        for pid in sshd.sessions():
+            os.kill(pid, signal.SIGKILL)
+        time.sleep(0.5)
+        running = [remotes.get(name).start(Command("echo hi")) for name in behind]
+        assert [one.wait().stdout for one in running] == ["hi\n"] * 3
+        assert sshd.connections() == 8
+    assert threading.active_count() < 10
+
+
+def test_a_gateway_is_judged_by_its_own_key_and_blamed_by_name(sshd: Sshd) -> None:
+    name = f"{getpass.getuser()}@127.0.0.1:{sshd.ports[0]}"
+    app = sshd.host("app", sshd.ports[1], gateway=name)
+    nowhere = sshd.host("nowhere", free_ports(1)[0], gateway=name)
+    inventory = Inventory(sshd.folder / "hosts.yaml", {"app": app, "nowhere": nowhere}, {}, {})
+    with Remotes(inventory) as remotes:
+        failed = remotes.connect(["app", "nowhere"])
+        assert list(failed) == ["nowhere"]
+        assert "gateway" in str(failed["nowhere"])
+        assert "cannot connect to 127.0.0.1:" in str(failed["nowhere"])
+    (sshd.folder / "known_hosts").write_text("")
+    with Remotes(inventory) as remotes:
+        error = remotes.connect(["app"])["app"]
+    assert isinstance(error, HostKeyRefused)
+    assert str(error).startswith(f"app: gateway {name}: host key")
+
+
+def failure(sshd: Sshd, entry: Host) -> RemoteError:
+    inventory = Inventory(sshd.folder / "hosts.yaml", {"x": entry}, {}, {})
+    with Remotes(inventory) as remotes:
+        return remotes.connect(["x"])["x"]
+
+
+def test_why_a_host_cannot_be_reached_is_said_in_plain_words(sshd: Sshd) -> None:
+    port = sshd.ports[0]
+    keygen(sshd.folder / "stranger")
+    stranger = sshd.host("x", port, identity_file=sshd.folder / "stranger")
+    assert f"login refused for user {getpass.getuser()}" in str(failure(sshd, stranger))
+    missing = sshd.host("x", port, identity_file=sshd.folder / "nokey")
+    assert "nokey: No such file" in str(failure(sshd, missing))
+    unnamed = replace(sshd.host("x", port), address="nosuch.invalid")
+    assert "x: name unknown: nosuch.invalid" in str(failure(sshd, unnamed))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        mute = sshd.host("x", silent.getsockname()[1], connect_timeout=1)
+        assert "x: timed out after 1 s at 127.0.0.1:" in str(failure(sshd, mute))
+
+
+def test_a_host_that_falls_silent_is_given_up_after_the_deadline(
+    sshd: Sshd, remotes: Remotes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fabfile.remote.channel.PATIENCE", 1.0)
+    host = remotes.get("web1")
+    pid = int(host.run(Command("cut -d' ' -f4 /proc/$PPID/stat")).stdout)
+    running = host.start(Command("sleep 30", timeout=1))
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        result = running.wait()
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert result.exit_code is None
+    assert "no word from the host" in result.stderr
