@@ -120,3 +120,23 @@ def test_a_mistyped_inventory_never_falls_through_to_other_hosts(places: Path) -
         find("~nobody-here/x", {}, places, places / "shipped")
     with pytest.raises(BadInput, match=r"^no hosts\.yaml in .*: name another one"):
         find(None, {}, places / "empty", places / "none")
+
+
+def test_a_folder_above_that_may_not_be_entered_is_passed_over(
+    places: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = Path.is_file
+
+    def denied(self: Path) -> bool:
+        if self.parent == places / "project":
+            raise PermissionError(13, "Permission denied")
+        return plain(self)
+
+    monkeypatch.setattr(Path, "is_file", denied)
+    shipped = places / "shipped/hosts.yaml"
+    assert find(None, {}, places / "project/deep", shipped) == shipped
+
+
+def test_a_name_too_long_for_a_file_is_a_mistake_and_no_traceback(places: Path) -> None:
+    with pytest.raises(BadInput, match=r"^--inventory: .*File name too long$"):
+        find("x" * 300, {}, places, places / "shipped")
