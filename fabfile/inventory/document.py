@@ -143,20 +143,28 @@ class _Builder:
         merged: list[Node] = []
         first: dict[str, Mark] = {}
         for key, child in node.value:
-            if not isinstance(key, ScalarNode):
-                self._wrong(key, path, "a key has to be one word")
-            elif str(key.tag) == f"{_TAG}merge":
+            name = self._key(key, path)
+            if name is None:
+                continue
+            if str(key.tag) == f"{_TAG}merge":
                 merged.append(child)
-            elif key.value in first:
-                seen = f"duplicate key (it is on line {first[key.value].line} already)"
-                self._wrong(key, (*path, key.value), seen)
+            elif name in first:
+                seen = f"duplicate key (it is on line {first[name].line} already)"
+                self._wrong(key, (*path, name), seen)
             else:
-                first[key.value] = _mark(key)
-                self.places[*path, key.value] = Place(_mark(key), _mark(child))
-                data[key.value] = self.build(child, (*path, key.value))
+                first[name] = _mark(key)
+                self.places[*path, name] = Place(_mark(key), _mark(child))
+                data[name] = self.build(child, (*path, name))
         for child in merged:
             self._merge(child, path, data)
         return data
+
+    def _key(self, key: Node, path: Path) -> str | None:
+        """A key as it is written: ``1.10`` and ``on`` are names like any other here."""
+        name = _joined(str(key.value)) if isinstance(key, ScalarNode) else None
+        if name is None:
+            self._wrong(key, path, "a key has to be one word")
+        return name
 
     def _merge(self, node: Node, path: Path, data: dict[str, object]) -> None:
         """``<<: *name``: what the mapping does not say itself comes from the alias."""
@@ -167,17 +175,19 @@ class _Builder:
                 continue
             self._open.append(id(source))
             for key, child in source.value:
-                if not isinstance(key, ScalarNode):
-                    self._wrong(key, path, "a key has to be one word")
-                elif str(key.tag) == f"{_TAG}merge":
+                name = self._key(key, path)
+                if name is not None and str(key.tag) == f"{_TAG}merge":
                     self._merge(child, path, data)
-                elif key.value not in data:
-                    self.places[*path, key.value] = Place(_mark(key), _mark(child))
-                    data[key.value] = self.build(child, (*path, key.value))
+                elif name is not None and name not in data:
+                    self.places[*path, name] = Place(_mark(key), _mark(child))
+                    data[name] = self.build(child, (*path, name))
             self._open.pop()
 
     def _scalar(self, node: ScalarNode, path: Path) -> object:
-        tag, text = str(node.tag), str(node.value)
+        tag, text = str(node.tag), _joined(str(node.value))
+        if text is None:
+            self._wrong(node, path, "half of a \\u pair: no character at all")
+            return ""
         if tag in _TEXT_TAGS:
             return text
         if tag == f"{_TAG}null":
@@ -206,6 +216,19 @@ class _Builder:
         self.mistakes.add(path, message)
         if place is not None:
             self.places[path] = place
+
+
+def _joined(text: str) -> str | None:
+    r"""``text`` with ``"\ud83d\ude00"`` (as JSON writes it) as one character.
+
+    ``None`` where half of a pair stands alone: that could not be written anywhere.
+    """
+    if text.isascii():
+        return text
+    try:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16")
+    except UnicodeDecodeError:
+        return None
 
 
 def _whole(text: str) -> int | str:

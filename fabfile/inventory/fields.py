@@ -121,6 +121,14 @@ def local_path(text: str, root: FilePath) -> FilePath:
     return path if path.is_absolute() else root / path
 
 
+def is_file(place: FilePath) -> bool:
+    """Whether there is a file that can be got at; never raises."""
+    try:
+        return place.is_file()
+    except OSError:  # a name that is too long, a folder that may not be entered
+        return False
+
+
 def cpus(value: object) -> str:
     """A number of processors, as Compose takes it."""
     text = str(value) if isinstance(value, float) else values.text(value)

@@ -10,6 +10,7 @@ from fabfile.inventory import schema
 from fabfile.inventory.checking import check, require
 from fabfile.inventory.collisions import check_collisions
 from fabfile.inventory.document import read
+from fabfile.inventory.fields import is_file
 from fabfile.inventory.hosts import groups, hosts
 from fabfile.inventory.mistakes import Mistakes, shown
 from fabfile.inventory.model import Inventory
@@ -30,15 +31,12 @@ def find(explicit: str | None, environ: Mapping[str, str], cwd: Path, shipped: P
     """
     for source, name in ((FLAG, explicit), (VARIABLE, environ.get(VARIABLE))):
         if name:
-            path = _file_of(cwd / _expanded(name, source))
-            if not path.exists():
-                raise BadInput(f"{source}: {path} does not exist")
-            return path
+            return _named(cwd / _expanded(name, source), source)
     for folder in (cwd, *cwd.parents):
-        if (folder / FILE).is_file():
+        if is_file(folder / FILE):
             return folder / FILE
-    path = _file_of(shipped)
-    if not path.is_file():
+    path = shipped / FILE if shipped.is_dir() else shipped
+    if not is_file(path):
         raise BadInput(f"no {FILE} in {cwd} or above it: {_ELSEWHERE}")
     return path
 
@@ -50,8 +48,16 @@ def _expanded(name: str, source: str) -> Path:
         raise BadInput(f"{source}: {shown(name)}: there is no such user's home folder") from None
 
 
-def _file_of(path: Path) -> Path:
-    return path / FILE if path.is_dir() else path
+def _named(path: Path, source: str) -> Path:
+    """The inventory that a person named, as a file or as its folder."""
+    try:
+        found = path / FILE if path.is_dir() else path
+        there = found.exists()
+    except OSError as error:
+        raise BadInput(f"{source}: {path}: {error.strerror}") from None
+    if not there:
+        raise BadInput(f"{source}: {found} does not exist")
+    return found
 
 
 def load(path: Path, template_dirs: Sequence[Path] = (OWN_TEMPLATES,)) -> Inventory:
@@ -104,7 +110,10 @@ def _inventory(
 
 def _called(path: Path) -> str:
     """The file's name in messages: short where the reader stands near it."""
-    here = Path.cwd()
+    try:
+        here = Path.cwd()
+    except OSError:  # somebody removed the folder we stand in
+        return str(path)
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 

@@ -15,9 +15,8 @@ def select_service(inventory: Inventory, name: str | None) -> Service:
     services = inventory.services
     if name:
         if name not in services:
-            raise BadInput(
-                f"no service {shown(name)}{did_you_mean(name, services)}: {_known(services)}"
-            )
+            near = did_you_mean(name, services)
+            raise BadInput(f"--service: no service {shown(name)}{near}: {_known(services)}")
         return services[name]
     if len(services) == 1:
         return next(iter(services.values()))

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from fabfile.inventory import model, schema
 from fabfile.inventory.checking import check, check_name, entries, require
-from fabfile.inventory.fields import local_path
+from fabfile.inventory.fields import is_file, local_path
 from fabfile.inventory.mistakes import Mistakes, Path, did_you_mean, shown
 
 T = TypeVar("T")
@@ -136,20 +136,13 @@ def _template(name: str | None, path: Path, around: Surroundings) -> FilePath | 
             inner.append(FilePath(*relative.parts[1:]))
         places += [folder / part for folder in around.template_dirs for part in inner]
     for place in places:
-        if _is_file(place):
+        if is_file(place):
             return place
     looked = f"looked in {around.root}"
     if len(places) > 1:
         looked += " and among Evenkeel's own templates"
     around.wrong(path, f"no template {shown(name)} ({looked})")
     return None
-
-
-def _is_file(place: FilePath) -> bool:
-    try:
-        return place.is_file()
-    except OSError:  # a name that is too long, a folder that may not be entered
-        return False
 
 
 def _secret(

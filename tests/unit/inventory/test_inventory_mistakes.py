@@ -45,6 +45,7 @@ FILE = [
     ("version: 1\nhosts: {a: {address: \x07}}", "2:22: not YAML: unacceptable character"),
     ("version: 1\nhosts: {a: !vault x}", "2:12: hosts.a: the tag '!vault' means nothing here"),
     ("version: 1\nhosts: {a: {address: a}, [b]: x}", "2:26: hosts: a key has to be one word"),
+    ('version: 1\nhosts: {a: {address: "\\ud800"}}', "2:22: hosts.a.address: half of a \\u pair"),
     ("[" * 5000, "1:1: not readable: nested too deeply"),
 ]
 

@@ -40,7 +40,7 @@ def test_a_group_stands_for_its_hosts_of_the_service(inventory: Inventory) -> No
     assert select_hosts(inventory, shop, ["zone-a"]) == ("web2",)
     assert select_hosts(inventory, shop, ["all"]) == ("web1", "web2")
     assert select_hosts(inventory, None, ["zone-a", "db1"]) == ("web2", "lb1", "db1")
-    with pytest.raises(BadInput, match="^-H: no host of group data runs shop$"):
+    with pytest.raises(BadInput, match=r"^-H: no host of group data runs shop$"):
         select_hosts(inventory, shop, ["data"])
 
 
@@ -56,7 +56,7 @@ def test_every_wrong_name_is_said_and_none_is_let_through(inventory: Inventory) 
 
 def test_an_empty_choice_is_not_all_hosts(inventory: Inventory) -> None:
     for names in ([""], [" ", ""]):
-        with pytest.raises(BadInput, match="^-H: names no host$"):
+        with pytest.raises(BadInput, match=r"^-H: names no host$"):
             select_hosts(inventory, inventory.services["shop"], names)
 
 
@@ -70,7 +70,7 @@ def test_an_address_is_taken_as_it_is_where_no_service_is_meant(inventory: Inven
 
 
 def test_the_service_is_named_only_where_there_is_a_choice(inventory: Inventory, load_text) -> None:
-    with pytest.raises(BadInput, match="^--service is needed, there are 2: shop, cart$"):
+    with pytest.raises(BadInput, match=r"^--service is needed, there are 2: shop, cart$"):
         select_service(inventory, None)
     assert select_service(inventory, "cart").name == "cart"
     with pytest.raises(BadInput, match=r"^--service: no service 'shpo' \(did you mean shop\?\)"):
@@ -82,7 +82,7 @@ def test_the_service_is_named_only_where_there_is_a_choice(inventory: Inventory,
         services: {only: {group: g, image: i}}
     """)
     assert select_service(single, None).name == "only"
-    with pytest.raises(BadInput, match="describes no service"):
+    with pytest.raises(BadInput, match=r"describes no service"):
         select_service(load_text("version: 1\nhosts: {a: {address: a}}"), None)
 
 
@@ -116,7 +116,27 @@ def test_a_mistyped_inventory_never_falls_through_to_other_hosts(places: Path) -
         find("nope.yaml", {}, places / "project", places / "shipped")
     with pytest.raises(BadInput, match=r"^EVENKEEL_INVENTORY: .*/nope does not exist$"):
         find(None, {"EVENKEEL_INVENTORY": "nope"}, places / "project", places / "shipped")
-    with pytest.raises(BadInput, match="^--inventory: '~nobody-here/x': there is no such user"):
+    with pytest.raises(BadInput, match=r"^--inventory: '~nobody-here/x': there is no such user"):
         find("~nobody-here/x", {}, places, places / "shipped")
     with pytest.raises(BadInput, match=r"^no hosts\.yaml in .*: name another one"):
         find(None, {}, places / "empty", places / "none")
+
+
+def test_a_folder_above_that_may_not_be_entered_is_passed_over(
+    places: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = Path.is_file
+
+    def denied(self: Path) -> bool:
+        if self.parent == places / "project":
+            raise PermissionError(13, "Permission denied")
+        return plain(self)
+
+    monkeypatch.setattr(Path, "is_file", denied)
+    shipped = places / "shipped/hosts.yaml"
+    assert find(None, {}, places / "project/deep", shipped) == shipped
+
+
+def test_a_name_too_long_for_a_file_is_a_mistake_and_no_traceback(places: Path) -> None:
+    with pytest.raises(BadInput, match=r"^--inventory: .*File name too long$"):
+        find("x" * 300, {}, places, places / "shipped")

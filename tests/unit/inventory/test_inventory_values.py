@@ -53,13 +53,13 @@ def test_a_version_is_any_image_tag(text: str) -> None:
     ["", "1 2", "'1'", '"1"', "$(reboot)", "`id`", "a;b", "a/b", "a:b", ".1", "-1", "1\n", "é"],
 )
 def test_a_version_that_is_no_tag_is_refused_on_one_line(text: str) -> None:
-    with pytest.raises(BadInput, match="^--version: ") as caught:
+    with pytest.raises(BadInput, match=r"^--version: ") as caught:
         parse_version(text)
     assert "\n" not in str(caught.value)
 
 
 def test_a_version_that_is_too_long_says_so() -> None:
-    with pytest.raises(BadInput, match="129 characters are too many"):
+    with pytest.raises(BadInput, match=r"129 characters are too many"):
         parse_version("a" * 129)
 
 
@@ -73,14 +73,14 @@ def test_durations_are_seconds(text: str, seconds: float) -> None:
 
 @pytest.mark.parametrize("text", ["", "5x", "-5s", "1h30m", "s", "inf", "nan", "1e3", "9" * 5000])
 def test_a_duration_that_means_nothing_names_its_flag(text: str) -> None:
-    with pytest.raises(BadInput, match="^--drain-timeout: expected a duration such as 500ms"):
+    with pytest.raises(BadInput, match=r"^--drain-timeout: expected a duration such as 500ms"):
         parse_duration(text, "--drain-timeout")
 
 
 def test_percentages_are_whole_and_at_most_a_hundred() -> None:
     assert [parse_percent(text, "--x") for text in ("0", "10%", "100 %")] == [0, 10, 100]
     for text in ("101", "-1", "1.5%", "", "%"):
-        with pytest.raises(BadInput, match="^--x: expected a whole percentage"):
+        with pytest.raises(BadInput, match=r"^--x: expected a whole percentage"):
             parse_percent(text, "--x")
 
 
@@ -112,7 +112,9 @@ def test_whatever_is_typed_there_is_an_answer_or_one_line(text: str) -> None:
         lambda t: parse_percent(t, "--x"),
         direct,
     ):
+        problem = ""
         try:
             parse(text)
         except BadInput as error:
-            assert len(str(error).splitlines()) == 1
+            problem = str(error)
+        assert len(problem.splitlines()) <= 1
