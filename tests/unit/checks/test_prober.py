@@ -195,7 +195,7 @@ def test_giving_up_does_not_wait_for_a_service_that_hangs(server):
 
 
 def test_sticky_clients_keep_their_own_cookies(server):
-    run = Probe([StickyLane((server.url("/cookie"),), rate=60, clients=3)], duration=0.5)
+    run = Probe([StickyLane((server.url("/cookie"),), rate=30, clients=3)], duration=0.5)
     run.start()
     run.wait(5)
 
