@@ -13,6 +13,7 @@ from fabfile.checks.lanes import Connections
 from fabfile.errors import BadInput
 
 _MAX_RATE = 5000.0
+_SHIPPED = Path(__file__).resolve().parents[2] / "hosts.yaml"
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,7 @@ def inventory_urls(path: str, service: str) -> tuple[str, ...]:
         loader = importlib.import_module("fabfile.inventory.loader")
     except ModuleNotFoundError:
         raise BadInput("no URL to probe: name one with --url") from None
-    named = path or os.environ.get("EVENKEEL_INVENTORY", "")
-    inventory = loader.load(loader.find(Path(named) if named else None))
+    inventory = loader.load(loader.find(path or None, os.environ, Path.cwd(), _SHIPPED))
     services = inventory.services
     if service and service not in services:
         known = ", ".join(services)

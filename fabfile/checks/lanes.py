@@ -140,8 +140,8 @@ class _Turns:
         number = self._count
         self._count += 1
         rounds, which = divmod(number, len(self._targets))
-        keep = lane.connections == "kept" or (lane.connections == "both" and rounds % 2 == 1)
-        client = rounds // 2 % lane.clients if lane.clients else 0
+        cycles, client = divmod(rounds, lane.clients or 1)
+        keep = lane.connections == "kept" or (lane.connections == "both" and cycles % 2 == 1)
         if run.running.total() >= run.limit:
             run.tally.unsent(lane.name)
             return

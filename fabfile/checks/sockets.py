@@ -94,6 +94,7 @@ class _Session:
         self._count = 0
         self._version: str | None = None
         self._server: str | None = None
+        self._closing: _Ended | None = None
 
     async def live(self) -> None:
         started = self._run.now()
@@ -191,6 +192,8 @@ class _Session:
 
     async def _heard(self, word: str) -> bool:
         """Take what arrives next; whether ``word`` was in it. Raises :class:`_Ended`."""
+        if self._closing is not None:
+            raise self._closing
         data = await self._feed.arrived.get()
         if isinstance(data, _Ended):
             raise data
@@ -202,10 +205,14 @@ class _Session:
         for message in messages:
             if message.opcode == CLOSE:
                 self._write(frame(CLOSE, message.payload[:2]))
-                raise _Ended(f"close frame {message.close_code}", message.close_code)
+                self._closing = _Ended(f"close frame {message.close_code}", message.close_code)
+                break
             if message.opcode == PING:
                 self._write(frame(0xA, message.payload))
             found = found or (message.opcode == TEXT and word.encode("ascii") in message.payload)
+        # The last echo may have come together with the close frame.
+        if self._closing is not None and not found:
+            raise self._closing
         return found
 
     async def _say_goodbye(self) -> None:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 
 from fabfile.checks.events import Failed, SocketEnded
 from fabfile.checks.figures import Gap, Streak
+from fabfile.checks.sample import Failure
 
 OK, WARNING, CRITICAL, UNKNOWN = 0, 1, 2, 3
 WORDS = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
@@ -141,21 +142,23 @@ def _unknown(figures: Figures) -> str:
 
 def _critical(summary: Summary, max_failures: int | None) -> tuple[str, ...]:
     figures = summary.overall
+    # A wrong version has a reason of its own; those requests were answered.
+    lost = figures.failures - figures.kinds.get(Failure.WRONG_VERSION.value, 0)
     reasons = []
-    if not figures.good:
+    if lost >= figures.requests:
         reasons.append(f"none of {figures.requests} requests was answered")
-    elif figures.failures and _too_many(figures, max_failures):
-        share = f"{figures.failure_rate:.2%}"
-        reasons.append(f"{figures.failures} of {figures.requests} requests failed ({share})")
+    elif lost and _too_many(lost, figures.requests, max_failures):
+        share = f"{lost / figures.requests:.2%}"
+        reasons.append(f"{lost} of {figures.requests} requests failed ({share})")
     if not summary.expected_seen:
         reasons.append(f"the last answers are not all of version {summary.expect_version}")
     return tuple(reasons)
 
 
-def _too_many(figures: Figures, max_failures: int | None) -> bool:
+def _too_many(lost: int, requests: int, max_failures: int | None) -> bool:
     if max_failures is not None:
-        return figures.failures > max_failures
-    return figures.failure_rate >= CRITICAL_SHARE
+        return lost > max_failures
+    return lost >= requests * CRITICAL_SHARE
 
 
 def to_dict(summary: Summary, verdict: Verdict) -> dict[str, object]:

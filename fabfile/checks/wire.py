@@ -187,9 +187,12 @@ class Door:
         """Kept connections, idle or busy."""
         return len(self._kept)
 
+    def adopt(self, connection: Connection) -> None:
+        """Count a new connection among the kept ones, busy at first."""
+        self._kept.add(connection)
+
     def keep(self, connection: Connection) -> None:
         """Put a connection back."""
-        self._kept.add(connection)
         self._idle.append(connection)
 
     def drop(self, connection: Connection) -> None:
@@ -256,6 +259,8 @@ async def exchange(
                 made = await door.connect(Connection)
                 assert isinstance(made, Connection)
                 connection = made
+                if keep:
+                    door.adopt(connection)
             response = await connection.ask(request)
     except TimeoutError:
         if connection is not None:
