@@ -42,8 +42,12 @@ class Refusal:
     after: int
     floor: int
     total: int
+    silent: bool = False
+    """Its balancer could not be asked."""
 
     def __str__(self) -> str:
+        if self.silent:
+            return f"{self.pool}: cannot be asked, so it is assumed to serve"
         share = 100 * self.after // self.total if self.total else 0
         if self.after <= 0:
             return f"{self.pool}: that would take its last server"
@@ -81,6 +85,94 @@ def weight_now(ref: ServerRef, readings: Readings) -> int:
     return server.weight if server is not None and server.in_rotation else 0
 
 
+class Ledger:
+    """What every pool has in rotation, kept up to date server by server.
+
+    Counting a pool afresh for every drain would make a rollout over N servers cost N * N.
+    """
+
+    def __init__(self, pools: Iterable[Pool], min_capacity: int) -> None:
+        """``min_capacity``: percent of each pool that has to stay."""
+        self._pools = tuple(pools)
+        self._floors = [pool.floor(min_capacity) for pool in self._pools]
+        self._totals = [pool.total for pool in self._pools]
+        self._left = [0] * len(self._pools)
+        self._weights: dict[ServerRef, int] = {}
+        self._taken: set[ServerRef] = set()
+        self._heard: set[tuple[str, str]] = set()
+        places: dict[ServerRef, list[int]] = {}
+        for number, pool in enumerate(self._pools):
+            for ref in pool.baseline:
+                places.setdefault(ref, []).append(number)
+                self._weights[ref] = 0
+        self._places = {ref: tuple(numbers) for ref, numbers in places.items()}
+
+    def see(self, readings: Readings, *, partial: bool = False) -> None:
+        """Take in what the balancers say; ``partial`` as in ``steps.Seen``."""
+        if partial:
+            for (balancer, backend), reading in readings.items():
+                for server in reading.servers:
+                    ref = ServerRef(balancer, backend, server)
+                    if ref in self._places:
+                        self._set(ref, weight_now(ref, readings))
+            return
+        self._heard = set(readings)
+        for ref in self._places:
+            self._set(ref, weight_now(ref, readings))
+
+    def _set(self, ref: ServerRef, weight: int) -> None:
+        change = weight - self._weights[ref]
+        self._weights[ref] = weight
+        if change and ref not in self._taken:
+            for number in self._places[ref]:
+                self._left[number] += change
+
+    def take(self, refs: Iterable[ServerRef]) -> None:
+        """These count as gone from now on, whatever the readings say."""
+        for ref in self._places.keys() & set(refs) - self._taken:
+            self._taken.add(ref)
+            for number in self._places[ref]:
+                self._left[number] -= self._weights[ref]
+
+    def give(self, refs: Iterable[ServerRef]) -> None:
+        """These count as the readings say again."""
+        for ref in self._taken & set(refs):
+            self._taken.discard(ref)
+            for number in self._places[ref]:
+                self._left[number] += self._weights[ref]
+
+    def serves(self, refs: Iterable[ServerRef]) -> bool:
+        """Whether any of them takes requests."""
+        return any(self._weights.get(ref, 0) for ref in refs)
+
+    def left(self, refs: Iterable[ServerRef]) -> tuple[tuple[str, int, int], ...]:
+        """``(name, left, total)`` of each pool that holds one of ``refs``."""
+        numbers = sorted({number for ref in refs for number in self._places.get(ref, ())})
+        return tuple((self._pools[n].name, self._left[n], self._totals[n]) for n in numbers)
+
+    def refusal(self, leaving: Collection[ServerRef]) -> Refusal | None:
+        """Why ``leaving`` may not be drained now; ``None``: it may.
+
+        A balancer that cannot be asked is assumed to serve, so nothing behind it may leave. A
+        server that takes no requests now contributes nothing, so its upgrade is never refused.
+        """
+        mine: dict[int, int] = {}
+        for ref in leaving:
+            if (ref.balancer, ref.backend) not in self._heard:
+                return Refusal(f"{ref.balancer}:{ref.backend}", 0, 0, 0, 0, silent=True)
+            weight = self._weights.get(ref, 0)
+            if weight and ref not in self._taken:
+                for number in self._places[ref]:
+                    mine[number] = mine.get(number, 0) + weight
+        for number, weight in mine.items():
+            now, floor = self._left[number], self._floors[number]
+            if now - weight <= 0 or now - weight < floor:
+                return Refusal(
+                    self._pools[number].name, now, now - weight, floor, self._totals[number]
+                )
+        return None
+
+
 def refusal(
     leaving: Collection[ServerRef],
     pools: Iterable[Pool],
@@ -90,22 +182,14 @@ def refusal(
     *,
     allow_outage: bool = False,
 ) -> Refusal | None:
-    """Why ``leaving`` may not be drained now; ``None``: it may.
+    """Why ``leaving`` may not be drained now; ``None``: it may. For a single question.
 
     ``reserved`` are servers that were granted a drain which the readings may not show yet.
-    A server that takes no requests now contributes nothing, so its upgrade is never refused.
-    With ``allow_outage`` nothing is.
+    With ``allow_outage`` nothing is refused.
     """
     if allow_outage:
         return None
-    gone = set(leaving)
-    for pool in pools:
-        mine = gone & pool.baseline.keys()
-        if not any(weight_now(ref, readings) for ref in mine):
-            continue
-        there = {ref: weight_now(ref, readings) for ref in pool.baseline if ref not in reserved}
-        after = sum(weight for ref, weight in there.items() if ref not in gone)
-        floor = pool.floor(min_capacity)
-        if after <= 0 or after < floor:
-            return Refusal(pool.name, sum(there.values()), after, floor, pool.total)
-    return None
+    ledger = Ledger(pools, min_capacity)
+    ledger.see(readings)
+    ledger.take(reserved)
+    return ledger.refusal(leaving)

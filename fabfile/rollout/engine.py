@@ -29,7 +29,6 @@ from fabfile.rollout.events import (
 from fabfile.rollout.plan import Plan, Target
 from fabfile.rollout.steps import (
     AskCapacity,
-    Busy,
     Done,
     Ended,
     Failed,
@@ -38,11 +37,12 @@ from fabfile.rollout.steps import (
     Observe,
     Outcome,
     Pause,
+    Record,
     Refused,
-    Reverted,
     Seen,
     Step,
     Work,
+    told,
 )
 from fabfile.rollout.strategies import rolling
 
@@ -79,6 +79,8 @@ class _Running:
     held: tuple[ServerRef, ...] = ()
     denied: int = 0
     told: str = ""
+    called_off: bool = False
+    """It was sent home before its drain, and for nothing of its own doing."""
 
 
 @dataclass
@@ -88,7 +90,11 @@ class _Batch:
     number: int
     hosts: tuple[str, ...]
     queues: dict[str, deque[Target]]
-    running: list[_Running] = field(default_factory=list)
+    running: dict[str, _Running] = field(default_factory=dict)
+    waiting: dict[str, _Running] = field(default_factory=dict)
+    """Those of ``running`` that want capacity, the longest waiting first."""
+    holding: int = 0
+    """How many of ``running`` were granted capacity."""
     failed: set[str] = field(default_factory=set)
 
 
@@ -103,14 +109,18 @@ class Engine:
         }
         self.finished: RolloutFinished | None = None
         self._emit = emit
-        self._pools = capacity.pools(plan.baseline, plan.summed)
-        self._orders: dict[int, _Running | None] = {}
+        self._ledger = capacity.Ledger(
+            capacity.pools(plan.baseline, plan.summed), plan.policy.min_capacity
+        )
+        self._orders: dict[int, tuple[Work, _Running | None]] = {}
         self._next_id = 1
         self._backlog = deque(self._batches_of(plan.batches, plan.changing))
         self._count = len(self._backlog)
         self._batch: _Batch | None = None
         self._observing = False
         self._back = False
+        self._turning = False
+        self._pausing: int | None = None
         self._stopping = ""
         self._reason = ""
         self._failures = 0
@@ -122,24 +132,38 @@ class Engine:
 
     def answer(self, order: int, outcome: Outcome) -> list[Order]:
         """Take in what became of ``order``; returns what is to be done next."""
-        running = self._orders.pop(order)
+        work, running = self._orders.pop(order, (None, None))
         if running is not None:
             return self._after(self._advance(running, outcome))
-        if isinstance(outcome, Seen):
+        if isinstance(work, Observe):
+            # An observer that broke has seen nothing, and nothing seen grants nothing.
+            seen = outcome if isinstance(outcome, Seen) else Seen({})
+            self._ledger.see(seen.readings, partial=seen.partial)
             self._observing = False
-            return self._after(self._grant(outcome))
-        return self._after(self._next_batch())
+            return self._turn_back() if self._turning else self._after(self._grant())
+        if order == self._pausing:
+            self._pausing = None
+            return self._next_batch()
+        return []
 
     def interrupt(self, why: str) -> list[Order]:
-        """Begin no new drain; what is out of rotation is finished or restored first."""
+        """Begin no new drain; what is out of rotation is finished or restored first.
+
+        A pause between two batches ends at once: its order need not be answered any more.
+        """
         self._stopping = self._stopping or why
-        return []
+        if self._pausing is None or self.finished:
+            return []
+        del self._orders[self._pausing]
+        self._pausing = None
+        return self._finish()
 
     # lanes
 
     def _advance(self, running: _Running, outcome: Outcome | None) -> list[Order]:
         if running.step is not None and outcome is not None:
             self._tell(running.target, running.step, outcome)
+            outcome = self._call_off(running, running.step, outcome)
         try:
             step = next(running.lane) if outcome is None else running.lane.send(outcome)
         except StopIteration as stop:
@@ -147,30 +171,30 @@ class Engine:
         running.step = step
         self._emit(StepStarted(step.target.instance.id, step.name))
         if isinstance(step, AskCapacity):
+            assert self._batch is not None
+            self._batch.waiting[step.target.instance.id] = running
             return self._look(0.0)
         return [self._order(step, running)]
 
+    def _call_off(self, running: _Running, step: Step, outcome: Outcome) -> Outcome:
+        """The last moment at which a lane can turn around without having drained anything."""
+        why = self._no_more()
+        recorded = isinstance(step, Record) and step.progress == "undo"
+        if not (why and recorded) or isinstance(outcome, Failed):
+            return outcome
+        running.called_off = True
+        return Refused(why)
+
     def _tell(self, target: Target, step: Step, outcome: Outcome) -> None:
-        note = detail = ""
-        match outcome:
-            case Failed(reason, text):
-                note, detail = reason, text
-            case Refused(reason):
-                note = reason
-            case Busy(sessions):
-                note = f"{sum(sessions.values())} still in flight"
-            case Reverted(balancers):
-                note = "undone on " + ", ".join(balancers)
-            case Done(text):
-                note = text
+        note, detail = told(outcome)
         ok = not isinstance(outcome, Failed | Refused)
         self._emit(StepFinished(target.instance.id, step.name, ok, note, detail))
 
     def _ended(self, running: _Running, ended: Ended) -> list[Order]:
         batch = self._batch
         assert batch is not None
-        batch.running.remove(running)
         target = running.target
+        del batch.running[target.instance.id]
         fate: Fate = ended.fate
         if self._back:
             fate = FATE_OF_RETURN[fate]
@@ -188,27 +212,36 @@ class Engine:
         if ended.fate == "upgraded":
             if not self._back:
                 self._upgraded.append(target)
-        elif not (self._stopping and ended.fate == "untouched"):
+        elif not (running.called_off and ended.fate == "untouched"):
             batch.failed.add(target.instance.host)
             self._failures += 1
             self._reason = self._reason or f"{target.instance.id}: {ended.reason}"
             batch.queues[target.instance.host].clear()
+        if running.held:
+            batch.holding -= 1
+            if ended.fate != "broken":
+                # What is broken stays counted as gone: a reading from before may still show it.
+                self._ledger.give(running.held)
         return self._begin_next(target.instance.host)
 
     def _begin_next(self, host: str) -> list[Order]:
         batch = self._batch
         assert batch is not None
         queue = batch.queues[host]
-        if not queue or self._stopping or self._hopeless(batch):
+        if not queue or self._no_more():
             return []
         target = queue.popleft()
         running = _Running(target, rolling.stop_first(target, self.plan.drain))
-        batch.running.append(running)
+        batch.running[target.instance.id] = running
         return self._advance(running, None)
 
-    def _hopeless(self, batch: _Batch) -> bool:
-        """The batch has used up its budget: what would start now would only be undone."""
-        return self.plan.policy.on_failure != "continue" and self._over(batch)
+    def _no_more(self) -> str:
+        """Why no further drain may begin; empty: it may."""
+        if self._stopping:
+            return self._stopping
+        if self.plan.policy.on_failure != "continue" and self._batch and self._over(self._batch):
+            return "too much has failed: what would start now would only be undone"
+        return ""
 
     def _over(self, batch: _Batch) -> bool:
         policy = self.plan.policy
@@ -224,71 +257,52 @@ class Engine:
         self._observing = True
         return [self._order(Observe(after), None)]
 
-    def _waiting(self) -> list[_Running]:
-        lanes = self._batch.running if self._batch else []
-        return [lane for lane in lanes if isinstance(lane.step, AskCapacity) and not lane.held]
-
-    def _grant(self, seen: Seen) -> list[Order]:
+    def _grant(self) -> list[Order]:
+        batch = self._batch
+        if batch is None:
+            return []
         orders: list[Order] = []
-        for lane in self._waiting():
-            reply = self._decide(lane, seen)
+        for name, lane in list(batch.waiting.items()):
+            reply = self._decide(batch, lane)
             if reply is not None:
+                del batch.waiting[name]
                 orders += self._advance(lane, reply)
         return orders
 
-    def _decide(self, lane: _Running, seen: Seen) -> Done | Refused | None:
-        if self._stopping:
-            return Refused(self._stopping)
-        held = {ref for other in (self._batch.running if self._batch else []) for ref in other.held}
-        refused = capacity.refusal(
-            lane.target.refs,
-            self._pools,
-            seen.readings,
-            held,
-            self.plan.policy.min_capacity,
-            allow_outage=self.plan.allow_outage,
-        )
-        if refused is None:
-            lane.held = lane.target.refs
-            self._emit(CapacityLeft(lane.target.instance.id, self._left(seen, held)))
+    def _decide(self, batch: _Batch, lane: _Running) -> Done | Refused | None:
+        why = self._no_more()
+        if why:
+            lane.called_off = True
+            return Refused(why)
+        refs = lane.target.refs
+        refused = self._ledger.refusal(refs)
+        if refused is None or (self.plan.allow_outage and not refused.silent):
+            lane.held = refs
+            batch.holding += bool(refs)
+            self._ledger.take(refs)
+            self._emit(CapacityLeft(lane.target.instance.id, self._ledger.left(refs)))
             return Done()
-        if str(refused) != lane.told:
-            lane.told = str(refused)
-            self._emit(CapacityAwaited(lane.target.instance.id, lane.told))
-        lane.denied = 0 if held else lane.denied + 1
-        return (
-            Refused(f"no capacity to spare: {refused}") if lane.denied > CAPACITY_PATIENCE else None
-        )
-
-    def _left(self, seen: Seen, held: set[ServerRef]) -> tuple[tuple[str, int, int], ...]:
-        out = held | {
-            ref for lane in (self._batch.running if self._batch else []) for ref in lane.held
-        }
-        return tuple(
-            (
-                pool.name,
-                sum(
-                    capacity.weight_now(ref, seen.readings)
-                    for ref in pool.baseline
-                    if ref not in out
-                ),
-                pool.total,
-            )
-            for pool in self._pools
-        )
+        if refused.pool != lane.told:
+            lane.told = refused.pool
+            self._emit(CapacityAwaited(lane.target.instance.id, str(refused)))
+        lane.denied = 0 if batch.holding else lane.denied + 1
+        if lane.denied > CAPACITY_PATIENCE:
+            return Refused(f"no capacity to spare: {refused}")
+        return None
 
     # batches
 
     def _batches_of(
         self, batches: Sequence[tuple[str, ...]], targets: Sequence[Target]
     ) -> list[tuple[tuple[str, ...], tuple[Target, ...]]]:
+        by_host: dict[str, list[Target]] = {}
+        for target in targets:
+            by_host.setdefault(target.instance.host, []).append(target)
         found = []
         for hosts in batches:
-            mine = tuple(target for target in targets if target.instance.host in hosts)
+            mine = tuple(host for host in hosts if host in by_host)
             if mine:
-                found.append(
-                    (tuple(h for h in hosts if any(t.instance.host == h for t in mine)), mine)
-                )
+                found.append((mine, tuple(t for host in mine for t in by_host[host])))
         return found
 
     def _next_batch(self) -> list[Order]:
@@ -309,9 +323,9 @@ class Engine:
 
     def _after(self, orders: list[Order]) -> list[Order]:
         """What follows from where things stand now: look again, or the batch's end."""
-        if self._waiting():
-            orders += self._look(OBSERVE_AGAIN)
         batch = self._batch
+        if batch is not None and batch.waiting:
+            orders += self._look(OBSERVE_AGAIN)
         if orders or batch is None or batch.running or self.finished:
             return orders
         self._batch = None
@@ -324,21 +338,29 @@ class Engine:
             if policy.on_failure == "hold" or self._back:
                 return self._finish()
             if policy.on_failure == "rollback":
-                self._turn_back()
-                return self._next_batch()
+                self._back = self._turning = True
+                return self._look(0.0)
         if self._backlog and policy.pause > 0 and not self._stopping and not self._back:
-            return [self._order(Pause(policy.pause), None)]
+            order = self._order(Pause(policy.pause), None)
+            self._pausing = order.id
+            return [order]
         return self._next_batch()
 
-    def _turn_back(self) -> None:
-        """Every upgraded instance goes to its own earlier release, the newest first."""
-        self._back = True
+    def _turn_back(self) -> list[Order]:
+        """Every upgraded instance goes to its own earlier release.
+
+        Those that are down first, because that costs nothing and gives capacity; then the newest.
+        """
+        self._turning = False
+        self._failures = 0
         targets = [t.back() for t in reversed(self._upgraded) if t.earlier is not None]
+        targets.sort(key=lambda target: self._ledger.serves(target.refs))
         size = max(len(hosts) for hosts in self.plan.batches)
         hosts = list(dict.fromkeys(target.instance.host for target in targets))
         batches = [tuple(hosts[i : i + size]) for i in range(0, len(hosts), size)]
         self._backlog = deque(self._batches_of(batches, targets))
         self._count = len(self._backlog)
+        return self._next_batch()
 
     def _finish(self) -> list[Order]:
         fates = list(self.fates.values())
@@ -369,5 +391,5 @@ class Engine:
     def _order(self, work: Work, running: _Running | None) -> Order:
         order = Order(self._next_id, work)
         self._next_id += 1
-        self._orders[order.id] = running
+        self._orders[order.id] = (work, running)
         return order

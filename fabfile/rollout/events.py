@@ -11,19 +11,19 @@ from typing import Literal
 Verdict = Literal["done", "rolled-back", "held", "needs-repair", "interrupted"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Event:
     """Base of all events."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PhaseStarted(Event):
     """A stretch of work before the first batch: preflight, pull, stage, lock."""
 
     phase: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PhaseFinished(Event):
     """It is through. ``note`` says what it found, in a few words."""
 
@@ -31,7 +31,7 @@ class PhaseFinished(Event):
     note: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class RolloutStarted(Event):
     """The plan is frozen and written; the first batch comes next."""
 
@@ -43,7 +43,7 @@ class RolloutStarted(Event):
     total: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class BatchStarted(Event):
     """Batch ``number`` of ``of``, counted from 1. ``back``: it undoes earlier ones."""
 
@@ -53,7 +53,7 @@ class BatchStarted(Event):
     back: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class StepStarted(Event):
     """An instance began a step."""
 
@@ -61,7 +61,7 @@ class StepStarted(Event):
     step: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class StepFinished(Event):
     """An instance's step ended. ``note`` is empty when there is nothing to add."""
 
@@ -72,15 +72,16 @@ class StepFinished(Event):
     detail: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class CapacityLeft(Event):
-    """What would stay in rotation, per pool, when a drain was granted: ``(name, left, total)``."""
+    """What stays in rotation when a drain was granted: ``(name, left, total)`` of each pool that
+    the instance is in."""
 
     instance: str
     pools: tuple[tuple[str, int, int], ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class CapacityAwaited(Event):
     """An instance has to wait for capacity, and why."""
 
@@ -88,7 +89,7 @@ class CapacityAwaited(Event):
     reason: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class InstanceFinished(Event):
     """An instance is through; ``fate`` as in ``steps.Fate``."""
 
@@ -99,7 +100,7 @@ class InstanceFinished(Event):
     detail: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class BatchFinished(Event):
     """All lanes of a batch ended."""
 
@@ -107,7 +108,7 @@ class BatchFinished(Event):
     failed: tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Notice(Event):
     """Something a person should know, in one line."""
 
@@ -115,7 +116,7 @@ class Notice(Event):
     host: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class RolloutFinished(Event):
     """The end. Counts are of instances."""
 

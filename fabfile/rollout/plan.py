@@ -114,11 +114,9 @@ def _release(raw: Mapping[str, Any] | None) -> Release | None:
 
 
 def _target(raw: Mapping[str, Any]) -> Target:
-    wanted = _release(raw["wanted"])
-    assert wanted is not None
     return Target(
         Instance(**raw["instance"]),
-        wanted,
+        Release(**raw["wanted"]),
         _release(raw["earlier"]),
         tuple(map(_record, raw["servers"])),
         raw["change"],

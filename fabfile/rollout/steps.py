@@ -44,7 +44,10 @@ class AskCapacity(Step):
 
 @dataclass(frozen=True)
 class TakeOut(Step):
-    """No new requests: weight 0 or state drain on every balancer, read back."""
+    """No new requests: weight 0 or state drain on every balancer, read back.
+
+    A server that is in maint already stays in maint: drain would let pinned clients in.
+    """
 
 
 @dataclass(frozen=True)
@@ -167,10 +170,31 @@ class Seen:
     """The answer to :class:`Observe`; a balancer that could not be asked is missing."""
 
     readings: Readings
+    partial: bool = False
+    """Only the servers that may have changed since the last Seen are in it; all the rest, silent
+    balancers included, is as it was. A driver that can tell saves counting a large fleet."""
 
 
 Outcome = Done | Busy | Reverted | Failed | Refused | Seen
 Work = Step | Observe | Pause
+
+
+def told(outcome: Outcome) -> tuple[str, str]:
+    """``outcome`` for a person: one line, empty when there is nothing to add, and detail."""
+    match outcome:
+        case Failed(reason, detail):
+            return reason, detail
+        case Refused(reason):
+            return reason, ""
+        case Busy(sessions):
+            return f"{sum(sessions.values())} still in flight", ""
+        case Reverted(balancers):
+            return "undone on " + ", ".join(balancers), ""
+        case Done(note):
+            return note, ""
+        case _:
+            return "", ""
+
 
 Fate = Literal["current", "upgraded", "restored", "untouched", "broken"]
 """How an instance ended.

@@ -54,6 +54,8 @@ def stop_first(target: Target, drain: Drain) -> Lane:
     recorded = yield Record(target, "undo")
     if isinstance(recorded, Failed):
         return Ended("untouched", recorded.reason, recorded.detail)
+    if isinstance(recorded, Refused):
+        return (yield from close(target, Ended("untouched", recorded.reason)))
     problem = yield from leave(target, drain)
     if problem is not None:
         return (yield from stay(target, problem))
@@ -63,38 +65,48 @@ def stop_first(target: Target, drain: Drain) -> Lane:
     return (yield from fall_back(target, drain, problem))
 
 
-def leave(target: Target, drain: Drain) -> Part:
-    """Out of rotation on every balancer, and nothing in flight on any."""
+def leave(target: Target, drain: Drain, *, at_once: bool = False) -> Part:
+    """Out of rotation on every balancer, and nothing in flight on any.
+
+    ``at_once``: straight to maint, for a release that is not fit for pinned clients either.
+    """
     spent = 0.0
     limit = drain.timeout * (WAIT_FACTOR if drain.on_timeout == "wait" else 1)
+    orders: tuple[tuple[Step, float], ...] = (
+        (TakeOut(target), drain.sticky_grace),
+        (Shut(target), limit),
+    )
     for _ in range(REDO_LIMIT):
-        for order, deadline in ((TakeOut(target), drain.sticky_grace), (Shut(target), limit)):
+        seen: Outcome = Reverted(())
+        for order, deadline in orders[1:] if at_once else orders:
             ordered = yield order
             if isinstance(ordered, Failed):
                 return ordered
-            maint = isinstance(order, Shut)
             left = max(min(deadline, limit - spent), 0.0)
-            seen = yield AwaitIdle(target, left, maint)
+            seen = yield AwaitIdle(target, left, isinstance(order, Shut))
             if isinstance(seen, Failed):
                 return seen
             assert isinstance(seen, Idle | Busy | Reverted)
             spent += seen.waited
             if isinstance(seen, Reverted):
                 break
-            if maint:
-                return None if isinstance(seen, Idle) else (yield from overdue(target, drain, seen))
+        if isinstance(seen, Busy):
+            seen = yield from overdue(target, drain, seen)
+        if isinstance(seen, Failed):
+            return seen
+        if not isinstance(seen, Reverted):
+            return None
     return Failed("its drain was undone again and again by a reload or by somebody")
 
 
-def overdue(target: Target, drain: Drain, busy: Busy) -> Part:
-    """The drain's deadline passed with requests still running."""
+def overdue(target: Target, drain: Drain, busy: Busy) -> Generator[Step, Outcome, Outcome]:
+    """The drain's deadline passed with requests still running; how it stands after the policy."""
     if drain.on_timeout != "cut":
         return Failed(f"{sum(busy.sessions.values())} requests still run after {busy.waited:.0f} s")
     cut = yield Cut(target)
     if isinstance(cut, Failed):
         return cut
-    seen = yield AwaitIdle(target, CUT_DEADLINE, maint=True)
-    return seen if isinstance(seen, Failed) else None
+    return (yield AwaitIdle(target, CUT_DEADLINE, maint=True))
 
 
 def bring(target: Target, release: Release) -> Part:
@@ -130,7 +142,7 @@ def stay(target: Target, problem: Failed) -> Lane:
 
 def fall_back(target: Target, drain: Drain, problem: Failed) -> Lane:
     """The wanted release failed: put the earlier one back before anything else."""
-    left = yield from leave(target, drain)
+    left = yield from leave(target, drain, at_once=True)
     if left is not None or target.earlier is None:
         return broken(problem, left)
     again = yield from bring(target, target.earlier)
