@@ -41,7 +41,9 @@ class Docker:
         """Run one docker command; see :func:`fabfile.lab.shell.run`."""
         what = what or "docker " + " ".join(args[:2])
         argv = (*self.prefix, *args)
-        return run(argv, what=what, log=log, stdin=stdin, timeout=timeout)
+        # Another builder, where somebody chose one, would not see the images we build upon.
+        env = {**os.environ, "BUILDX_BUILDER": "default"}
+        return run(argv, what=what, log=log, stdin=stdin, timeout=timeout, env=env)
 
     def works(self, *args: str, timeout: float = 60.0, log: Path | None = None) -> bool:
         """Whether the command ends with exit code 0."""

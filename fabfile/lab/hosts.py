@@ -98,7 +98,8 @@ def ensure_container(
             return
         # Its network or volume is gone: nothing of it can be used.
     if now:
-        say(f"replacing {name}, which was made from something else")
+        reason = "can't be started" if now.spec == spec else "was made from something else"
+        say(f"replacing {name}, which {reason}")
         remove(docker, container)
     labels = {LABEL: lab.name, f"{LABEL}.spec": spec, f"{LABEL}.role": role}
     labels[f"{LABEL}.checkout"] = str(lab.checkout)

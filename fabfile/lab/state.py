@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+from dataclasses import dataclass
 from pathlib import Path
 
 from fabfile.lab.model import Lab
@@ -54,13 +55,22 @@ def password(lab: Lab) -> str:
     return secrets.token_urlsafe(24)
 
 
-def remembered_prefix(state: Path) -> str | None:
-    """The addresses the lab had last time."""
+@dataclass(frozen=True)
+class Memory:
+    """What the lab was like when this checkout last brought it up."""
+
+    prefix: str | None = None
+    web: int = 0
+    edge: int = 0
+
+
+def recall(folder: Path) -> Memory:
+    """Read the memory; a missing or spoilt one is empty."""
     try:
-        found = json.loads((state / "lab.json").read_text())["prefix"]
+        found = json.loads((folder / "lab.json").read_text())
+        return Memory(str(found["prefix"]), int(found["web"]), int(found["edge"]))
     except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return found if isinstance(found, str) else None
+        return Memory()
 
 
 def remember(lab: Lab) -> None:

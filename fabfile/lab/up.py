@@ -97,21 +97,17 @@ def settle(
 ) -> Lab:
     """Decide on size and addresses, and make sure of the network."""
     folder = model.state_folder(name)
+    memory = state.recall(folder)
     roles = [container.role for container in found.values()]
-    web = web or roles.count("web") or model.DEFAULT_WEB
-    edge = edge or roles.count("edge") or model.DEFAULT_EDGE
+    if roles:  # a lab that is there keeps its size, hosts that somebody removed included
+        web = web or max(roles.count("web"), memory.web)
+        edge = edge or max(roles.count("edge"), memory.edge)
+    web, edge = web or model.DEFAULT_WEB, edge or model.DEFAULT_EDGE
     prefix = network.existing_prefix(docker, name)
     if prefix:
         return Lab(name, folder, ports, prefix, web, edge)
-    remembered = state.remembered_prefix(folder)
-    lab = Lab(
-        name,
-        folder,
-        ports,
-        network.choose_prefix(name, remembered, network.taken(docker)),
-        web,
-        edge,
-    )
+    prefix = network.choose_prefix(name, memory.prefix, network.taken(docker))
+    lab = Lab(name, folder, ports, prefix, web, edge)
     network.create(docker, lab)
     return lab
 
