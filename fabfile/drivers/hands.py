@@ -162,15 +162,14 @@ class Hands:
 
     def take_out(self, step: TakeOut) -> Outcome:
         """Weight 0 or state drain, judged by what is read back."""
-        weight = self._plan.drain.mode == "weight"
-        servers = self._order(
-            step.target,
-            lambda record: (
-                change.set_weight(record.ref, 0)
-                if weight
-                else change.set_state(record.ref, "drain")
-            ),
-        )
+
+        def commands(record: ServerRecord) -> Iterable[str]:
+            if self._plan.drain.mode == "weight":
+                return change.set_weight(record.ref, 0)
+            # Drain would let pinned clients into a server that an operator has in maint.
+            return () if record.admin == "maint" else change.set_state(record.ref, "drain")
+
+        servers = self._order(step.target, commands)
         wrong = [str(ref) for ref, server in servers.items() if not _is_out(server)]
         return Failed(f"still takes requests: {', '.join(wrong)}") if wrong else Done()
 

@@ -9,6 +9,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 
+from fabfile.balancers.haproxy import shell
+from fabfile.balancers.haproxy.config import render
+from fabfile.balancers.haproxy.provision import outcome, provision_script
 from fabfile.drivers.balancers import process_key
 from fabfile.drivers.identity import whoami
 from fabfile.drivers.locks import Claim, Locks, check_fence
@@ -142,8 +145,6 @@ class Provision:
         Raises :class:`PreflightFailed` for a template that does not render and
         :class:`EvenkeelError` where HAProxy refuses the file; the old one then stays in force.
         """
-        from fabfile.balancers.haproxy import provision as haproxy_provision
-
         found = self._rendered()
         if not found:
             self._emit(Notice("no balancer of this service has a template: nothing to do"))
@@ -154,7 +155,7 @@ class Provision:
         with self._locked(claims) as locks:
             running = []
             for balancer, text in found:
-                command = haproxy_provision.provision_script(balancer.spec, text)
+                command = provision_script(balancer.spec, text)
                 script = locks.fence(balancer.host, [process_key(balancer)], command.script)
                 running.append(
                     self._remotes.get(balancer.host).start(
@@ -162,10 +163,13 @@ class Provision:
                     )
                 )
             results = [waiting.wait() for waiting in running]
+        for result in results:
+            problem = shell.problem(result.host, result)
+            if problem is not None:
+                raise problem
         self._raise_failed(results)
         for result in results:
-            said = result.stdout.strip().splitlines()[-1:] or ["?"]
-            self._emit(Notice(f"HAProxy {said[0]}", result.host))
+            self._emit(Notice(f"HAProxy {outcome(result.stdout)}", result.host))
 
     def _rendered(self) -> list[tuple[Balancer, str]]:
         balancers = {
@@ -175,7 +179,7 @@ class Provision:
             if b.spec.template is not None
         }
         return [
-            (balancer, haproxy_config.render(self._inventory, host)[config])
+            (balancer, render(self._inventory, host)[config])
             for (host, config), balancer in balancers.items()
         ]
 

@@ -64,8 +64,12 @@ class Images:
         return digest
 
     def have(self, reference: str) -> None:
-        """Make sure that some other image is on every host."""
-        self._pull(reference, self._hosts)
+        """Make sure that some other image is on every host; one that is there is not renewed."""
+        look = dict.fromkeys(self._hosts, registry.local_digest_script(reference))
+        results = everywhere(self._remotes, look, "look for the image", LOOK_TIMEOUT)
+        lacking = [host for host, r in results.items() if not registry.read_digest(r.stdout)[0]]
+        if lacking:
+            self._pull(reference, lacking)
 
     def _pull(self, reference: str, hosts: Sequence[str]) -> dict[str, tuple[str, bool]]:
         """Digest by host, and whether the registry itself was asked."""
