@@ -46,7 +46,7 @@ services:
     drain: {mode: drain, on_timeout: abort, sticky_grace: 0}
     rollout: {serial: [1, "35%"], pause: 1h, max_failures: 3, min_capacity: 75}
     hooks: {before_drain: "echo $HOME", timeout: 5m}
-    env: {MODE: production, PORT: 3000, VERSION: "1.10", EMPTY: ""}
+    env: {MODE: production, PORT: 3000, VERSION: "1.10", EMPTY: "", ID: 007}
     secrets: {KEY: {env: SHOP_KEY}, CERT: {file: certs/a.pem}, PASS: {command: "pass shop"}}
     registry: {user: robot, password: {file: /run/secrets/registry}}
     urls: http://127.0.0.1:8080/
@@ -163,7 +163,13 @@ def test_balancer_hosts_may_be_a_group_a_host_a_mix_or_self(whole: Inventory) ->
 
 def test_settings_and_secrets_keep_what_was_written(whole: Inventory, tmp_path: Path) -> None:
     shop = whole.services["shop"]
-    assert shop.env == {"MODE": "production", "PORT": "3000", "VERSION": "1.10", "EMPTY": ""}
+    assert shop.env == {
+        "MODE": "production",
+        "PORT": "3000",
+        "VERSION": "1.10",
+        "EMPTY": "",
+        "ID": "007",
+    }
     assert shop.secrets == (
         Secret("KEY", env="SHOP_KEY"),
         Secret("CERT", file=tmp_path / "certs/a.pem"),

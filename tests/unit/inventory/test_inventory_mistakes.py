@@ -66,6 +66,7 @@ HOSTS = [
     ("a: {address: a, port: 22}", "hosts.a.port: unknown key (it belongs under ssh)"),
     ("a: {address: a, ssh: {port: 65536}}", "hosts.a.ssh.port: expected a whole number from 1 to 65535"),
     ("a: {address: a, ssh: {port: 0x16}}", "hosts.a.ssh.port: expected a whole number"),
+    ("a: {address: a, ssh: {port: 022}}", "hosts.a.ssh.port: expected a whole number"),
     ("a: {address: a, ssh: {user: -l}}", "hosts.a.ssh.user: expected a user name"),
     ("a: {address: a, ssh: {connect_timeout: 0}}", "hosts.a.ssh.connect_timeout: has to be longer"),
     ("a: {address: a, ssh: {host_keys: sloppy}}", "hosts.a.ssh.host_keys: expected one of strict, accept-new, off, found 'sloppy'"),
