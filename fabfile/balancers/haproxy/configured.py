@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 _SECTIONS = (
-    "global defaults frontend backend listen peers resolvers userlist mailers program ring cache "
-    "http-errors fcgi-app log-forward crt-store traces"
-).split()
+    *("global", "defaults", "frontend", "backend", "listen", "peers", "resolvers", "userlist"),
+    *("mailers", "program", "ring", "cache", "http-errors", "fcgi-app", "log-forward"),
+    *("crt-store", "traces"),
+)
 
 Line = tuple[str, ...]
 
@@ -54,6 +55,17 @@ def read_configuration(text: str, backend: str) -> Configured | None:
         static=_static(lines),
         loads_state=_loads_state(lines, sections),
     )
+
+
+def ports(text: str) -> dict[str, int]:
+    """The port of each ``backend/server`` that is written with one."""
+    return {
+        f"{section[0][1]}/{line[1]}": int(line[2].rpartition(":")[2])
+        for section in _sections(text)
+        if section[0][0] in ("backend", "listen") and len(section[0]) > 1
+        for line in section[1:]
+        if line[0] == "server" and len(line) > 2 and line[2].rpartition(":")[2].isdigit()
+    }
 
 
 def _headers(backend: str) -> tuple[Line, Line]:
@@ -112,12 +124,12 @@ def _cutting(lines: Sequence[Line]) -> tuple[str, ...]:
     by_default = None
     found = []
     for line in lines:
+        own = _after(line, "on-marked-down")
         if line[0] == "default-server":
-            by_default = _after(line, "on-marked-down") or by_default
+            by_default = own or by_default
         elif line[0] in ("server", "server-template") and len(line) > 2:
-            if (_after(line, "on-marked-down") or by_default) == "shutdown-sessions":
-                found.append(line[1])
-    return tuple(found)
+            found.append((line[1], own or by_default))
+    return tuple(name for name, action in found if action == "shutdown-sessions")
 
 
 def _after(line: Line, word: str) -> str | None:

@@ -102,11 +102,8 @@ def blocks(text: str) -> list[str]:
 
 def parse_info(text: str) -> dict[str, str]:
     """``show info``. Raises :class:`Refused`, or :class:`Unreadable` without a ``Pid``."""
-    found = dict(
-        (key, value)
-        for key, colon, value in (line.partition(": ") for line in text.splitlines())
-        if colon
-    )
+    lines = (line.partition(": ") for line in text.splitlines())
+    found = {key: value for key, colon, value in lines if colon}
     if not found.get("Name", "").startswith("HAProxy"):
         raise Refused(text)
     if not found.get("Pid", "").isdigit():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 from typing import Literal
 
+from fabfile.balancers.haproxy.configured import ports
 from fabfile.balancers.haproxy.parse import checked_path
 from fabfile.balancers.haproxy.shell import PRELUDE, Paths, on_balancer, q
 from fabfile.errors import BadInput
@@ -34,7 +35,7 @@ def provision_script(spec: BalancerSpec, config_text: str, *, timeout: float = 1
             _settings(spec, paths, config),
             _FILE.strip(),
             (_container(spec, paths) if paths.container else _ON_HOST).strip(),
-            _reload_function(spec),
+            _talking(spec, config_text),
             _MAIN.strip(),
         ]
     )
@@ -67,6 +68,7 @@ nothing was changed"; }
 put_back() {
     [ -n "$was_running" ] || undo_create
     if [ -f "$old" ]; then mv -f "$old" "$config"; else rm -f "$config"; fi
+    [ -z "$was_running" ] || save
     rm -f "$pending"
     [ -z "$1" ] || printf '%s\\n' "$1" >&2
     ek_die 99 "$2; the old $config is back"
@@ -115,17 +117,41 @@ fi
 """
 
 
-def _reload_function(spec: BalancerSpec) -> str:
+def _talking(spec: BalancerSpec, config_text: str) -> str:
     """Shell functions that talk to the running HAProxy, wherever its sockets are."""
     pid = on_balancer(spec, _PID)
     save = on_balancer(spec, "ek_save")
+    given = " ".join(f"{name}={port}" for name, port in ports(config_text).items())
+    save_for_new = on_balancer(spec, f'ek_save\n[ -z "$EK_STATE" ] || {{\n{_port(given)}\n}}')
     reload = on_balancer(spec, 'ek_ask "$EK_MASTER" reload') if spec.master_socket else ""
     return f"""
 worker() {{ sh -c {q(pid)}; }}
 save() {{ sh -c {q(save)}; }}
+save_for_new() {{ sh -c {q(save_for_new)}; }}
 master_reload() {{ {f"sh -c {q(reload)}" if reload else "return 1"}; }}
 """
 
+
+def _port(given: str) -> str:
+    """Rewrite the ports in the server-state file to those of the new configuration.
+
+    HAProxy takes the port of the state file over the one it is configured with: after a change
+    of ``publish`` it would go on sending requests to the old one.
+    """
+    return f"""
+awk -v given={q(given)} '{_AWK}' "$EK_STATE" >"$EK_STATE.new" &&
+    mv -f "$EK_STATE.new" "$EK_STATE" || ek_die 97 "can't write $EK_STATE"
+"""
+
+
+_AWK = """
+BEGIN { n = split(given, part, " "); for (i = 1; i <= n; i++) { split(part[i], kv, "=");
+    port[kv[1]] = kv[2] } }
+$1 == "#" { for (i = 2; i <= NF; i++) column[$i] = i - 1 }
+$1 != "#" && NF > 2 && ($column["be_name"] "/" $column["srv_name"]) in port {
+    $column["srv_port"] = port[$column["be_name"] "/" $column["srv_name"]] }
+{ print }
+"""
 
 _PID = """
 ek_info=$(ek_ask "$EK_SOCKET" 'show info') || exit $?
@@ -152,7 +178,7 @@ rm -f "$old"
 [ ! -f "$config" ] || cp -p "$config" "$old" || ek_die 98 "can't write $old"
 : >"$pending" && mv -f "$new" "$config" || ek_die 98 "can't write $config"
 if [ -n "$was_running" ]; then
-    save || put_back "" "the server states could not be saved before the reload"
+    save_for_new || put_back "" "the server states could not be saved before the reload"
     said=$(master_reload)
     case "$said" in
     *Success=1*) ;;

@@ -103,14 +103,17 @@ ek_ready() {
     command -v socat >/dev/null 2>&1 || ek_die 90 "socat is not installed$EK_PLACE"
     if [ ! -S "$1" ]; then
         ek_dir=${1%/*}
-        [ -d "$ek_dir" ] && [ ! -x "$ek_dir" ] && ek_die 92 "permission denied: $ek_dir is closed to $(id -un)"
+        if [ -d "$ek_dir" ] && [ ! -x "$ek_dir" ]; then
+            ek_die 92 "permission denied: $ek_dir is closed to $(id -un)"
+        fi
         ek_die 91 "no HAProxy socket at $1$EK_PLACE"
     fi
     [ -w "$1" ] || ek_die 92 "permission denied: $(id -un) can't write to $1"
 }
 ek_ask() {
     ek_ready "$1"
-    printf '%s\n' "$2" | socat -t 10 - "UNIX-CONNECT:$1" || ek_die 93 "nobody answers at $1: is HAProxy running?"
+    printf '%s\n' "$2" | socat -t 10 - "UNIX-CONNECT:$1" ||
+        ek_die 93 "nobody answers at $1: is HAProxy running?"
 }
 ek_procs() {
     ek_proc= ek_pids=
@@ -149,7 +152,9 @@ ek_each_old() {
 ek_save() {
     [ -n "$EK_STATE" ] || return 0
     {
-        if command -v flock >/dev/null 2>&1; then flock -w 5 9 || ek_die 97 "$EK_STATE is locked"; fi
+        if command -v flock >/dev/null 2>&1; then
+            flock -w 5 9 || ek_die 97 "$EK_STATE is locked by another command"
+        fi
         ek_state=$(ek_ask "$EK_SOCKET" 'show servers state') || exit $?
         case "$ek_state" in
         1*'# be_id '*) ;;
@@ -189,13 +194,15 @@ if [ -S {q(paths.socket)} ] && [ -w {q(paths.socket)} ] && command -v socat >/de
     exit
 fi
 command -v docker >/dev/null 2>&1 || {{
-    echo 'evenkeel: neither a usable {paths.socket} with socat nor docker on this host' >&2; exit 90; }}
+    echo 'evenkeel: neither a usable {paths.socket} with socat nor docker on this host' >&2
+    exit 90; }}
 docker exec -i {q(paths.container)} sh -c "$ek_program"{source}
 ek_code=$?
 case $ek_code in 1|125|126|127)
     ek_run=$(docker inspect -f '{{{{.State.Status}}}}' {q(paths.container)} 2>&1)
     [ "$ek_run" = running ] || {{
-        printf 'evenkeel: container {paths.container} is not running: %s\\n' "$ek_run" >&2; exit 94; }}
+        printf 'evenkeel: container {paths.container} is not running: %s\\n' "$ek_run" >&2
+        exit 94; }}
 esac
 exit $ek_code
 """
