@@ -79,19 +79,19 @@ def unprovisioned(service: Service, facts: Mapping[str, compose.HostFacts]) -> l
 
 def balancer_problems(
     pool: Pool, refs: Iterable[ServerRef], ids: Iterable[str]
-) -> tuple[list[str], list[tuple[str, str]]]:
-    """What speaks against a rollout behind the balancers ``ids``, and ``(balancer, warning)``.
+) -> tuple[list[str], list[str]]:
+    """What speaks against a rollout behind the balancers ``ids``, and what to warn of.
 
     ``refs`` are the servers that are going to be changed.
     """
     problems: list[str] = []
-    warnings: list[tuple[str, str]] = []
-    for name, answer in pool.preflight(refs, ids).items():
+    warnings: list[str] = []
+    for answer in pool.preflight(refs, ids).values():
         if isinstance(answer, EvenkeelError):
             problems.append(str(answer))
             continue
         problems += [found.text for found in answer if found.severity == "refuse"]
-        warnings += [(name, found.text) for found in answer if found.severity == "warn"]
+        warnings += [found.text for found in answer if found.severity == "warn"]
     return problems, warnings
 
 

@@ -143,8 +143,8 @@ class Preparation:
         wrong, warnings = balancer_problems(self._pool, refs, [b.id for b in concerned])
         refuse([*problems, *wrong])
         refuse_unfinished(facts)
-        for name, text in warnings:
-            self._emit(Notice(text, name))
+        for text in warnings:
+            self._emit(Notice(text))
         note = f"{len(facts)} hosts, {len(concerned)} balancers"
         self._emit(PhaseFinished("preflight", note))
         return facts

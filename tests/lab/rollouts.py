@@ -160,7 +160,9 @@ def running(lab: Any, host: str) -> dict[str, tuple[str, str]]:
     node = next(node for node in lab.nodes if node.name == host)
     form = '{{.Label "com.docker.compose.service"}} {{.ID}} {{.Label "evenkeel.version"}}'
     said = login(
-        lab, node, f"docker ps --filter label=com.docker.compose.project=challenge --format '{form}'"
+        lab,
+        node,
+        f"docker ps --filter label=com.docker.compose.project=challenge --format '{form}'",
     )
     found = {}
     for line in said.stdout.splitlines():
