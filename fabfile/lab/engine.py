@@ -80,12 +80,13 @@ def ensure(say: Say) -> Docker:
             "no Docker engine answers (docker info): install Docker 20.10 or newer, start it, and"
             " let this user use it; on Debian and Ubuntu, lab.up does that as root or with sudo"
         )
-    if not shutil.which("dockerd", path=search_path()):
-        say("no Docker engine here: installing docker.io and iptables")
-        apt_install(root, "docker.io", "iptables", *optional_packages("docker-cli"))
-    elif not shutil.which("iptables", path=search_path()):
-        say("installing iptables")
-        apt_install(root, "iptables")
+    programs = {"dockerd": "docker.io", "docker": "docker.io", "iptables": "iptables"}
+    missing = [name for name in programs if not shutil.which(name, path=search_path())]
+    if missing:
+        packages = sorted({programs[name] for name in missing})
+        say(f"no {' and no '.join(missing)} here: installing {' and '.join(packages)}")
+        # From Debian 13 on the command has a package of its own.
+        apt_install(root, *packages, optional="docker-cli" if "docker" in missing else "")
     return start(root, say)
 
 
@@ -150,15 +151,12 @@ def is_debian(os_release: Path = Path("/etc/os-release")) -> bool:
     return bool({"debian", "ubuntu"} & set(words))
 
 
-def optional_packages(*names: str) -> list[str]:
-    """Those of ``names`` that this release of the distribution has."""
-    return [name for name in names if attempt(("apt-cache", "show", name))[1].strip()]
-
-
-def apt_install(root: tuple[str, ...], *packages: str) -> None:
-    """Install Debian packages. Raises :class:`LabError`."""
-    what = "apt-get install " + " ".join(packages)
+def apt_install(root: tuple[str, ...], *packages: str, optional: str = "") -> None:
+    """Install Debian packages, ``optional`` where the release has it. Raises :class:`LabError`."""
     run((*root, "apt-get", "update", "-qq"), what="apt-get update", timeout=300)
+    if optional and attempt(("apt-cache", "show", optional))[1].strip():
+        packages = (*packages, optional)
+    what = "apt-get install " + " ".join(packages)
     run(
         [
             *(*root, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "-y", "-qq"),

@@ -21,8 +21,14 @@ CAPABILITIES = (
 # lab; earlier owners keep theirs), and answers: the last key before, the host key, the version.
 ENROL = """
 set -e
-start-sshd
-start-engine 1>&2
+await() { for _ in $(seq 1 100); do "$@" && return; sleep 0.05; done; }
+# A host that is just booting makes its host key; a second start-sshd would make another.
+await test -s /etc/ssh/ssh_host_ed25519_key.pub
+start-sshd </dev/null 1>&2 || true
+listening() { ss -Hltn 'sport = :22' | grep -q .; }
+await listening
+listening
+start-engine </dev/null 1>&2
 keys=/home/deploy/.ssh/authorized_keys
 touch $keys
 tail -n 1 $keys | grep . || echo none
@@ -145,7 +151,10 @@ def enrol(docker: Docker, lab: Lab, node: Node, public_key: str) -> Enrolled:
     container = lab.container(node.name)
     command = ("exec", "--interactive", container, "sh", "-s", public_key)
     out = docker(*command, what=f"preparing {node.name}", stdin=ENROL, timeout=90)
-    before, host_key, version = out.strip().splitlines()
+    lines = out.strip().splitlines()
+    if len(lines) != 3:
+        raise LabError(f"preparing {node.name} gave an answer nobody expected", detail=out)
+    before, host_key, version = lines
     owner = before.split(" ", 2)[2] if before.count(" ") >= 2 else ""
     return Enrolled(node, " ".join(host_key.split()[:2]), version, owner)
 

@@ -109,7 +109,7 @@ def debootstrap(docker: Docker, logs: Path, say: Say) -> None:
         if not engine.is_debian():
             raise BadInput(f"{DEBIAN} can't be pulled: install debootstrap, then run lab.up again")
         say("installing debootstrap")
-        engine.apt_install(root, "debootstrap", *engine.optional_packages("debian-archive-keyring"))
+        engine.apt_install(root, "debootstrap", optional="debian-archive-keyring")
     # Not below the checkout, which may lie on a file system without device nodes.
     with tempfile.TemporaryDirectory(prefix="evenkeel-", dir="/var/tmp") as scratch:
         tree, tar = f"{scratch}/root", f"{scratch}/root.tar"

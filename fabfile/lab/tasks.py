@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -21,6 +23,10 @@ def plain_errors() -> Iterator[None]:
     except EvenkeelError as error:
         detail = "".join(f"\n  | {line}" for line in error.detail.splitlines())
         raise Exit(f"lab: {error}{detail}", error.exit_code) from None
+    except BrokenPipeError:
+        # Whoever read our lines has seen enough; what is left in the buffer goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise Exit(code=141) from None
     except KeyboardInterrupt:
         raise Exit("lab: interrupted; `inv lab.up` goes on from where it stands", 130) from None
 

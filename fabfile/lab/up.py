@@ -51,9 +51,11 @@ class Up:
 
     def fill_registry(self, pool: ThreadPoolExecutor) -> None:
         """The registry, and in it what the hosts will ask for."""
-        # All packages are fetched side by side; the registry is not needed for that.
-        building = [pool.submit(self.images.ensure, name) for name in ("haproxy", "valkey")]
-        building.append(pool.submit(self.images.ensure, "challenge", model.APP_VERSIONS[0]))
+        building: list[Future[str]] = []
+        if self.lab.container("registry") not in self.found:
+            # A new one lacks everything: fetch all packages side by side, before it runs.
+            building += [pool.submit(self.images.ensure, name) for name in ("haproxy", "valkey")]
+            building.append(pool.submit(self.images.ensure, "challenge", model.APP_VERSIONS[0]))
         arguments = registry.run_arguments(self.lab, self.images.ensure("registry"))
         hosts.ensure_container(
             self.docker, self.lab, "registry", "registry", arguments, self.found, self.say
