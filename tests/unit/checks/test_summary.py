@@ -110,6 +110,7 @@ def test_a_late_answer_of_the_old_version_is_no_change_back():
     ("headers", "body", "expected"),
     [
         ({"x-version": "1", "x-instance": "web1/app_1"}, b'{"version": "9"}', ("1", "web1/app_1")),
+        ({"x-version": "1", "x-instance": "app_1", "x-host": "web1"}, b"", ("1", "web1/app_1")),
         ({"x-version": "1"}, b'{"instance": "app_1", "host": "web1"}', ("1", "web1/app_1")),
         ({}, b'{"version": 2, "host": "web1"}', ("2", "web1")),
         ({}, b'{"version"', (None, None)),
