@@ -292,6 +292,19 @@ def test_lanes_run_side_by_side_and_have_figures_of_their_own(server):
     assert summary.overall.failures == 0
 
 
+def test_waiting_for_a_long_request_at_the_end_is_no_gap(server):
+    lanes = [
+        FastLane((server.url("/ok"),), rate=50),
+        LongLane((server.url("/slow?long"),), rate=10),
+    ]
+    run = Probe(lanes, duration=0.4)
+    run.start()
+    run.wait(5)
+    summary = run.summary()
+
+    assert max(summary.overall.gap.seconds, summary.lanes["fast"].gap.seconds) < 0.25
+
+
 def test_every_second_of_every_lane_is_told_even_when_nothing_happened(server):
     lanes = [FastLane((server.url("/ok"),), rate=20), LongLane((server.url("/slow"),), rate=0.1)]
     run = Probe(lanes, duration=1.1)
