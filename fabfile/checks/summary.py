@@ -109,10 +109,10 @@ class Verdict:
 def judge(summary: Summary, *, max_failures: int | None = None) -> Verdict:
     """The verdict.
 
-    UNKNOWN: nothing was sent, or more than 5 % (and at least 5) went out late, so the figures say more about this
-    machine than about the service. CRITICAL: no good answer at all, the expected version is not
-    what answers at the end, or too many failures: more than ``max_failures``, or without it 1 %
-    of the requests. WARNING: any other failure, or a slow answer.
+    UNKNOWN: nothing was sent, or more than 5 % (and at least 5) went out late, so the figures say
+    more about this machine than about the service. CRITICAL: no good answer at all, the expected
+    version is not what answers at the end, or too many failures: more than ``max_failures``, or
+    without it 1 % of the requests. WARNING: any other failure, or a slow answer.
     """
     figures = summary.overall
     unknown = _unknown(figures)
