@@ -20,6 +20,7 @@ from fabfile.checks.events import Began, Event, Second
 from fabfile.checks.run import Lane, Run, max_running
 from fabfile.checks.summary import Summary
 from fabfile.checks.tally import LaneTraits, Tally
+from fabfile.checks.wire import tls_context
 from fabfile.errors import BadInput, EvenkeelError
 
 STEADY_SECONDS = 3
@@ -63,7 +64,10 @@ class Probe:
         """Look all names up and begin. Raises :class:`BadInput` for a URL that cannot work."""
         if self._thread is not None:
             raise EvenkeelError("this probe ran already")
-        found = {t.url: targets.addresses(t) for lane in self._lanes for t in lane.targets()}
+        wanted = [target for lane in self._lanes for target in lane.targets()]
+        found = {target.url: targets.addresses(target) for target in wanted}
+        if any(target.tls for target in wanted):
+            tls_context()  # loaded now, it makes no request late
         self._thread = threading.Thread(
             target=self._work, args=(found,), name="prober", daemon=True
         )

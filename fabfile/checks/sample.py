@@ -59,21 +59,22 @@ def failure_of_status(status: int) -> Failure | None:
 def identity(headers: Mapping[str, str], body: bytes) -> tuple[str | None, str | None]:
     """Which version and which server answered.
 
-    ``X-Version`` and ``X-Instance`` (header names in lower case) count first, then the fields
-    ``version``, ``instance`` and ``host`` of a JSON body.
+    ``X-Version``, ``X-Instance`` and ``X-Host`` (header names in lower case) count first, then
+    the fields ``version``, ``instance`` and ``host`` of a JSON body.
     """
-    version, server = headers.get("x-version"), headers.get("x-instance")
+    version = headers.get("x-version")
+    server = _server(headers.get("x-instance"), headers.get("x-host"))
     if (version and server) or not body.lstrip().startswith(b"{"):
         return version, server
     try:
         fields = json.loads(body)
     except ValueError:
         return version, server
-    return version or _text(fields, "version"), server or _server(fields)
+    named = _server(_text(fields, "instance"), _text(fields, "host"))
+    return version or _text(fields, "version"), server or named
 
 
-def _server(fields: Mapping[str, object]) -> str | None:
-    instance, host = _text(fields, "instance"), _text(fields, "host")
+def _server(instance: str | None, host: str | None) -> str | None:
     if instance and host and "/" not in instance:
         return f"{host}/{instance}"
     return instance or host

@@ -16,7 +16,9 @@ CRITICAL_SHARE = 0.01
 """Share of failed requests from which a run is CRITICAL, unless a number of failures is set."""
 
 LATE_SHARE = 0.05
-"""Share of requests the prober sent late or not at all above which it has no verdict to give."""
+LATE_LEAST = 5
+"""Share and number of requests the prober sent late or not at all above which it has no verdict
+to give. One hiccup of a busy machine in a short run is below the number."""
 
 
 @dataclass(frozen=True)
@@ -107,10 +109,10 @@ class Verdict:
 def judge(summary: Summary, *, max_failures: int | None = None) -> Verdict:
     """The verdict.
 
-    UNKNOWN: nothing was sent, or more than 5 % went out late, so the figures say more about this
-    machine than about the service. CRITICAL: no good answer at all, the expected version is not
-    what answers at the end, or too many failures: more than ``max_failures``, or without it 1 %
-    of the requests. WARNING: any other failure, or a slow answer.
+    UNKNOWN: nothing was sent, or more than 5 % (and at least 5) went out late, so the figures say
+    more about this machine than about the service. CRITICAL: no good answer at all, the expected
+    version is not what answers at the end, or too many failures: more than ``max_failures``, or
+    without it 1 % of the requests. WARNING: any other failure, or a slow answer.
     """
     figures = summary.overall
     unknown = _unknown(figures)
@@ -132,7 +134,7 @@ def _unknown(figures: Figures) -> str:
     if not planned:
         return "nothing was sent"
     behind = figures.late + figures.unsent
-    if behind > planned * LATE_SHARE:
+    if behind >= LATE_LEAST and behind > planned * LATE_SHARE:
         return (
             f"the prober could not keep up: {figures.late} of {planned} requests sent late, "
             f"{figures.unsent} not at all"

@@ -58,12 +58,15 @@ class Counts:
     versions: _Presences = field(default_factory=_Presences)
     servers: _Presences = field(default_factory=_Presences)
     sockets: list[SocketEnded] = field(default_factory=list)
+    last: float = 0.0
+    """When the last sample that counts for gaps came in: long requests may well come later."""
 
     def add(self, sample: Sample, *, slow: bool, gaps: bool) -> Failed | None:
         """Count one sample; what is returned is worth telling."""
         self.requests += 1
         self.late += sample.late
         if gaps:
+            self.last = sample.finished
             self.meter.add(sample.finished, good=sample.good)
             meter = self.meters.setdefault(sample.url, GapMeter())
             meter.add(sample.finished, good=sample.good)
@@ -85,8 +88,9 @@ class Counts:
         self.examples.append(example)
         return example
 
-    def freeze(self, seconds: float, end: float) -> Figures:
-        """The figures of a run that sent for ``seconds`` and whose gaps end at ``end``."""
+    def freeze(self, seconds: float) -> Figures:
+        """The figures of a run that sent for ``seconds``."""
+        end = max(seconds, self.last)
         return Figures(
             name=self.name,
             requests=self.requests,
@@ -171,14 +175,11 @@ class Tally:
         self._latest: dict[str | None, tuple[str | None, float]] = {}
         self._recent: deque[Sample] = deque(maxlen=5000)
         self._tell = tell
-        self.last_finished = 0.0
-        """When the last sample came in."""
 
     def add(self, sample: Sample) -> None:
         """Count one sample. They come in order of ``finished``."""
         traits = self._traits[sample.lane]
         slow = sample.good and sample.latency > traits.slow_after
-        self.last_finished = sample.finished
         self._lanes[sample.lane].add(sample, slow=slow, gaps=traits.gaps)
         example = self._overall.add(sample, slow=slow, gaps=traits.gaps)
         self._buckets[sample.lane].add(sample, slow=slow)
@@ -212,9 +213,8 @@ class Tally:
 
     def freeze(self, seconds: float, expect_version: str | None = None) -> Summary:
         """The figures so far, of a run that sent for ``seconds``."""
-        end = max(seconds, self.last_finished)
-        lanes = {name: counts.freeze(seconds, end) for name, counts in self._lanes.items()}
-        return Summary(self._overall.freeze(seconds, end), lanes, expect_version)
+        lanes = {name: counts.freeze(seconds) for name, counts in self._lanes.items()}
+        return Summary(self._overall.freeze(seconds), lanes, expect_version)
 
     def check_version(self, expected: str, end: float) -> bool:
         """Whether all of the last answers are of ``expected``; those that are not are failures.

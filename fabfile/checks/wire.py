@@ -161,7 +161,7 @@ class Door:
         self._refresh()
         error: Exception = Lost(Failure.OTHER, f"no address for {self.target.name}")
         loop = asyncio.get_running_loop()
-        tls, name = (_tls(), self.target.name) if self.target.tls else (None, None)
+        tls, name = (tls_context(), self.target.name) if self.target.tls else (None, None)
         for address in self.addresses:
             try:
                 _, protocol = await loop.create_connection(
@@ -224,7 +224,8 @@ class Door:
 
 
 @functools.cache
-def _tls() -> ssl.SSLContext:
+def tls_context() -> ssl.SSLContext:
+    """The machine's trusted certificates. The first call takes tens of milliseconds."""
     return ssl.create_default_context()
 
 

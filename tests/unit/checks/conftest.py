@@ -150,6 +150,10 @@ class Server:
         time.sleep(0.3)
         return self.reply(connection)
 
+    def do_slower(self, connection, head, number):
+        time.sleep(0.8)
+        return self.reply(connection)
+
     def do_hang(self, connection, head, number):
         connection.recv(1)
         return False

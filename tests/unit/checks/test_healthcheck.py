@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -137,8 +138,9 @@ def test_an_interrupted_run_still_sums_up(server, number):
         process.send_signal(number)
         out, _ = process.communicate(timeout=10)
 
-    assert process.returncode == OK
-    assert out.splitlines()[-1].startswith("OK: ")
+    assert process.returncode in (OK, UNKNOWN), "a busy machine may make it late"
+    assert out.splitlines()[-1].startswith(("OK: ", "UNKNOWN: the prober could not keep up"))
+    assert re.search(r"^fast: \d+ requests, 0 failed", out, re.MULTILINE)
 
 
 def test_listing_tasks_stays_quick():
@@ -180,7 +182,10 @@ def test_the_shell_probe_counts_and_ends_on_an_interrupt(server, path, code):
 
     assert process.returncode == code
     assert "0.0.1" in out
-    assert f"{'0' if code == 0 else ''}" in out.splitlines()[-1]
+    said = re.fullmatch(r"asked (\d+) times, (\d+) failed", out.splitlines()[-1])
+    assert said is not None
+    assert int(said[1]) >= 3, "the one under way does not count"
+    assert said[2] == (said[1] if code else "0")
 
 
 def test_the_shell_probe_says_what_is_wrong_with_its_arguments():

@@ -35,6 +35,8 @@ def summary(requests: int, failures: int = 0, **more: object) -> Summary:
         (summary(0), None, UNKNOWN),
         (summary(1000, late=50), None, OK),
         (summary(1000, late=51), None, UNKNOWN),
+        (summary(20, late=4), None, OK),
+        (summary(20, late=5), None, UNKNOWN),
         (summary(900, 500, unsent=100), None, UNKNOWN),
     ],
 )
@@ -110,6 +112,7 @@ def test_a_late_answer_of_the_old_version_is_no_change_back():
     ("headers", "body", "expected"),
     [
         ({"x-version": "1", "x-instance": "web1/app_1"}, b'{"version": "9"}', ("1", "web1/app_1")),
+        ({"x-version": "1", "x-instance": "app_1", "x-host": "web1"}, b"", ("1", "web1/app_1")),
         ({"x-version": "1"}, b'{"instance": "app_1", "host": "web1"}', ("1", "web1/app_1")),
         ({}, b'{"version": 2, "host": "web1"}', ("2", "web1")),
         ({}, b'{"version"', (None, None)),
