@@ -144,9 +144,10 @@ class FleetTask(Task):  # type: ignore[type-arg]
             return super().__call__(*args, **kwargs)
 
 
-def fleet_task(*args: Any, **kwargs: Any) -> Any:
-    """Like ``@task``, for a :class:`FleetTask`."""
-    return task(*args, **{"klass": FleetTask, **kwargs})
+def fleet_task(**kwargs: Any) -> Callable[[Callable[..., None]], FleetTask]:
+    """Like ``@task(...)``, for a :class:`FleetTask`."""
+    made: Callable[[Callable[..., None]], FleetTask] = task(**{"klass": FleetTask, **kwargs})
+    return made
 
 
 def run_remainder(context: Context) -> None:

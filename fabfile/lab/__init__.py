@@ -1,1 +1,1 @@
-"""A real fleet on one machine."""
+"""The embedded fleet: real hosts on one machine, for the demo, the tests and first minutes."""

@@ -1,0 +1,148 @@
+"""What only the configuration file tells: the few keywords that decide whether a drain is safe.
+
+Not a parser of HAProxy's language: it reads sections, ``defaults`` (the nearest one before, or
+the named one of ``from``) and keywords at the start of a line. ``.if`` blocks and environment
+variables are taken as they stand.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+_SECTIONS = (
+    "global defaults frontend backend listen peers resolvers userlist mailers program ring cache "
+    "http-errors fcgi-app log-forward crt-store traces"
+).split()
+
+Line = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Configured:
+    """The facts about one backend."""
+
+    cuts_on_maint: tuple[str, ...] = ()
+    """Servers with ``on-marked-down shutdown-sessions``."""
+    persist: bool = False
+    """``option persist``: pinned clients are sent to a server even while it is down."""
+    force_persist: bool = False
+    """``force-persist`` rules: the same, under a condition."""
+    redispatch: bool = False
+    retries: int = 3
+    static: bool = False
+    """The balance algorithm accepts no weight but 0 and the configured one."""
+    loads_state: bool = False
+    """``load-server-state-from-file global`` and a ``server-state-file``."""
+
+
+def read_configuration(text: str, backend: str) -> Configured | None:
+    """The facts about ``backend``; ``None`` when this text does not define it."""
+    sections = _sections(text)
+    own = [section for section in sections if section[0][:2] in _headers(backend)]
+    if not own:
+        return None
+    section = own[-1]
+    lines = [*_defaults_of(section, sections), *section[1:]]
+    return Configured(
+        cuts_on_maint=_cutting(lines),
+        persist=_option(lines, "persist"),
+        force_persist=any(line[0] == "force-persist" for line in lines),
+        redispatch=_option(lines, "redispatch"),
+        retries=_number(lines, "retries", 3),
+        static=_static(lines),
+        loads_state=_loads_state(lines, sections),
+    )
+
+
+def _headers(backend: str) -> tuple[Line, Line]:
+    return ("backend", backend), ("listen", backend)
+
+
+def _sections(text: str) -> list[list[Line]]:
+    found: list[list[Line]] = []
+    for raw in text.splitlines():
+        words = _words(raw)
+        if not words:
+            continue
+        if words[0] in _SECTIONS:
+            found.append([words])
+        elif found:
+            found[-1].append(words)
+    return found
+
+
+def _words(raw: str) -> Line:
+    try:
+        return tuple(shlex.split(raw, comments=True))
+    except ValueError:  # HAProxy's quoting is not quite the shell's
+        return tuple(raw.split("#", 1)[0].split())
+
+
+def _defaults_of(section: list[Line], sections: list[list[Line]]) -> list[Line]:
+    head = section[0]
+    named = head[head.index("from") + 1] if "from" in head[:-1] else None
+    earlier = sections[: sections.index(section)]
+    fitting = [
+        candidate
+        for candidate in earlier
+        if candidate[0][0] == "defaults" and (named is None or named in candidate[0][1:2])
+    ]
+    return fitting[-1][1:] if fitting else []
+
+
+def _option(lines: Sequence[Line], name: str) -> bool:
+    state = False
+    for line in lines:
+        if line[:2] == ("option", name):
+            state = True
+        elif line[:3] == ("no", "option", name):
+            state = False
+    return state
+
+
+def _number(lines: Sequence[Line], keyword: str, otherwise: int) -> int:
+    values = [line[1] for line in lines if line[0] == keyword and len(line) > 1]
+    return int(values[-1]) if values and values[-1].isdigit() else otherwise
+
+
+def _cutting(lines: Sequence[Line]) -> tuple[str, ...]:
+    """Servers whose sessions are cut when they go to maintenance; the last word on a line wins."""
+    by_default = None
+    found = []
+    for line in lines:
+        if line[0] == "default-server":
+            by_default = _after(line, "on-marked-down") or by_default
+        elif line[0] in ("server", "server-template") and len(line) > 2:
+            if (_after(line, "on-marked-down") or by_default) == "shutdown-sessions":
+                found.append(line[1])
+    return tuple(found)
+
+
+def _after(line: Line, word: str) -> str | None:
+    places = [index for index, value in enumerate(line[:-1]) if value == word]
+    return line[places[-1] + 1] if places else None
+
+
+_DYNAMIC = ("roundrobin", "leastconn", "first", "random")
+
+
+def _static(lines: Sequence[Line]) -> bool:
+    """Hashes are static unless ``hash-type consistent`` (configuration guide, ``balance``)."""
+    balance = [line[1] for line in lines if line[0] == "balance" and len(line) > 1]
+    if not balance or balance[-1].split("(")[0] in _DYNAMIC:
+        return False
+    hashes = [line[1] for line in lines if line[0] == "hash-type" and len(line) > 1]
+    return balance[-1] == "static-rr" or not hashes or hashes[-1] != "consistent"
+
+
+def _loads_state(lines: Sequence[Line], sections: list[list[Line]]) -> bool:
+    named = any(
+        line[0] == "server-state-file"
+        for section in sections
+        if section[0][0] == "global"
+        for line in section[1:]
+    )
+    loads = [line[1] for line in lines if line[0] == "load-server-state-from-file" and line[1:]]
+    return named and bool(loads) and loads[-1] == "global"

@@ -1,0 +1,201 @@
+"""How a script on the balancer's host reaches HAProxy's sockets, and what its exit codes mean.
+
+The socket is used from the host where it lies there, is writable and ``socat`` is installed;
+else the same script runs inside the container. It is decided by the script itself, so that
+asking takes one round trip.
+"""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from typing import Literal
+
+from fabfile.balancers.haproxy.parse import HaproxyError, checked_name, checked_path
+from fabfile.inventory.model import BalancerSpec
+from fabfile.remote.base import Result
+
+
+def q(argument: object) -> str:
+    """Quote one argument for sh. The only door of this package to quoting."""
+    return shlex.quote(str(argument))
+
+
+UnusableKind = Literal[
+    "no-socat",
+    "no-socket",
+    "permission",
+    "not-running",
+    "container",
+    "refused",
+    "state-file",
+    "config",
+    "reload",
+]
+
+EXIT_CODES: dict[int, UnusableKind] = {
+    90: "no-socat",
+    91: "no-socket",
+    92: "permission",
+    93: "not-running",
+    94: "container",
+    96: "refused",
+    97: "state-file",
+    98: "config",
+    99: "reload",
+}
+"""Exit codes of our scripts. Far from those of sh, timeout (124, 137), docker (125 to 127) and
+the fence (75)."""
+
+
+class Unusable(HaproxyError):
+    """HAProxy could not be asked, or a step of our own around it failed."""
+
+    def __init__(self, message: str, kind: UnusableKind, *, detail: str = "") -> None:
+        super().__init__(message, detail=detail)
+        self.kind = kind
+
+
+def problem(balancer: str, result: Result) -> Unusable | None:
+    """What ``result``'s exit code says about a script of this package.
+
+    ``None``: it ended well, or with a code that is none of ours (unknown outcome, deadline,
+    fence): those belong to whoever runs commands.
+    """
+    kind = EXIT_CODES.get(result.exit_code or 0)
+    if kind is None:
+        return None
+    return Unusable(f"{balancer}: {said(result.stderr)}", kind, detail=result.tail())
+
+
+def said(stderr: str) -> str:
+    """Our own line out of a script's stderr, or its last line where there is none."""
+    lines = [line for line in stderr.strip().splitlines() if line.strip()]
+    ours = [line.removeprefix("evenkeel: ") for line in lines if line.startswith("evenkeel: ")]
+    return (ours or lines or ["no message"])[-1]
+
+
+@dataclass(frozen=True)
+class Paths:
+    """The paths and the container of a balancer, checked to be harmless in a script."""
+
+    socket: str
+    master: str
+    state_file: str
+    container: str
+
+    @classmethod
+    def of(cls, spec: BalancerSpec) -> Paths:
+        """Raises :class:`fabfile.errors.BadInput` for a path or name that can't be right."""
+        return cls(
+            checked_path(spec.socket),
+            checked_path(spec.master_socket) if spec.master_socket else "",
+            checked_path(spec.state_file) if spec.state_file else "",
+            checked_name(spec.container) if spec.container else "",
+        )
+
+
+PRELUDE = r"""
+set -f
+umask 022
+ek_die() { ek_code=$1; shift; printf 'evenkeel: %s\n' "$*" >&2; exit "$ek_code"; }
+ek_ready() {
+    command -v socat >/dev/null 2>&1 || ek_die 90 "socat is not installed$EK_PLACE"
+    if [ ! -S "$1" ]; then
+        ek_dir=${1%/*}
+        [ -d "$ek_dir" ] && [ ! -x "$ek_dir" ] && ek_die 92 "permission denied: $ek_dir is closed to $(id -un)"
+        ek_die 91 "no HAProxy socket at $1$EK_PLACE"
+    fi
+    [ -w "$1" ] || ek_die 92 "permission denied: $(id -un) can't write to $1"
+}
+ek_ask() {
+    ek_ready "$1"
+    printf '%s\n' "$2" | socat -t 10 - "UNIX-CONNECT:$1" || ek_die 93 "nobody answers at $1: is HAProxy running?"
+}
+ek_procs() {
+    ek_proc= ek_pids=
+    [ -n "$EK_MASTER" ] || return 0
+    ek_proc=$(ek_ask "$EK_MASTER" 'show proc') || exit $?
+    ek_pids=$(printf '%s\n' "$ek_proc" | {
+        ek_in=
+        while read -r ek_a ek_b ek_c; do
+            case "$ek_a $ek_b" in
+            '# old') ek_in=1 ;;
+            '# '*) ek_in= ;;
+            [0-9]*' worker') [ -z "$ek_in" ] || printf '%s\n' "$ek_a" ;;
+            esac
+        done
+    })
+}
+ek_poll() {
+    ek_line='show cli level;show info' ek_old=
+    for ek_b in "$@"; do
+        ek_line="$ek_line;show stat $ek_b 6 -1;show servers state $ek_b"
+        ek_old="$ek_old;@!PID show stat $ek_b 6 -1"
+    done
+    printf '@evenkeel runtime\n'
+    ek_ask "$EK_SOCKET" "$ek_line" || exit $?
+    ek_procs
+    [ -z "$EK_MASTER" ] || printf '@evenkeel proc\n%s\n' "$ek_proc"
+    for ek_pid in $ek_pids; do
+        printf '@evenkeel old %s\n' "$ek_pid"
+        ek_each_old "$ek_pid" "${ek_old#;}"
+    done
+    printf '@evenkeel end\n'
+}
+ek_each_old() {
+    ek_ask "$EK_MASTER" "$(printf '%s\n' "$2" | sed "s/@!PID/@!$1/g")" || exit $?
+}
+ek_save() {
+    [ -n "$EK_STATE" ] || return 0
+    {
+        if command -v flock >/dev/null 2>&1; then flock -w 5 9 || ek_die 97 "$EK_STATE is locked"; fi
+        ek_state=$(ek_ask "$EK_SOCKET" 'show servers state') || exit $?
+        case "$ek_state" in
+        1*'# be_id '*) ;;
+        *) ek_die 97 "show servers state answered: $ek_state" ;;
+        esac
+        { printf '%s\n\n' "$ek_state" >"$EK_STATE.new" && mv -f "$EK_STATE.new" "$EK_STATE"; } ||
+            ek_die 97 "can't write the server-state file $EK_STATE"
+    } 9>>"$EK_STATE.lock" || ek_die 97 "can't write beside the server-state file $EK_STATE"
+}
+"""
+
+
+def on_balancer(spec: BalancerSpec, body: str, *, stdin: bool = False) -> str:
+    """A script that runs ``body`` (which may use the ``ek_`` functions) where the socket is.
+
+    ``stdin``: the body reads the script's standard input.
+    """
+    paths = Paths.of(spec)
+    where = f" in container {paths.container}" if paths.container else " on this host"
+    program = "\n".join(
+        [
+            f"EK_SOCKET={q(paths.socket)}",
+            f"EK_MASTER={q(paths.master)}",
+            f"EK_STATE={q(paths.state_file)}",
+            f"EK_PLACE={q(where)}",
+            PRELUDE.strip(),
+            body.strip(),
+        ]
+    )
+    if not paths.container:
+        return program + "\n"
+    source = "" if stdin else " </dev/null"
+    return f"""\
+ek_program={q(program)}
+if [ -S {q(paths.socket)} ] && [ -w {q(paths.socket)} ] && command -v socat >/dev/null 2>&1; then
+    eval "$ek_program"
+    exit
+fi
+command -v docker >/dev/null 2>&1 || {{
+    echo 'evenkeel: neither a usable {paths.socket} with socat nor docker on this host' >&2; exit 90; }}
+docker exec -i {q(paths.container)} sh -c "$ek_program"{source}
+ek_code=$?
+case $ek_code in 1|125|126|127)
+    ek_run=$(docker inspect -f '{{{{.State.Status}}}}' {q(paths.container)} 2>&1)
+    [ "$ek_run" = running ] || {{
+        printf 'evenkeel: container {paths.container} is not running: %s\\n' "$ek_run" >&2; exit 94; }}
+esac
+exit $ek_code
+"""

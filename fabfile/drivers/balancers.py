@@ -1,0 +1,233 @@
+"""All balancers of a service as one: asked and changed side by side; every one must agree.
+
+Each balancer has one :class:`BalancerHand`. Whatever lanes want of it at the same time travels in
+one command, and every change is read back in that same command.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+from fabfile.balancers.haproxy import change, observe, preflight, sessions, shell
+from fabfile.balancers.model import BackendReading, ServerRecord, ServerRef
+from fabfile.drivers.combiner import Combiner
+from fabfile.drivers.locks import check_fence
+from fabfile.errors import EvenkeelError, OutcomeUnknown, RemoteError
+from fabfile.inventory.model import Balancer, Service
+from fabfile.remote import state
+from fabfile.remote.base import Command, Lines
+from fabfile.remote.pool import Remotes
+
+Fence = Callable[[str, Iterable[str], str], str]
+"""``(host, keys, effect) -> effect while the locks are ours``; see ``locks.Locks.fence``."""
+
+Answer = TypeVar("Answer")
+
+POLL_TIMEOUT = 10.0
+CHANGE_TIMEOUT = 20.0
+"""Deadlines in seconds of one question and of one change."""
+
+
+def backend_key(balancer: Balancer) -> str:
+    """Name of the lock of one backend on one balancer's socket."""
+    return state.key("backend", balancer.spec.socket, balancer.spec.backend)
+
+
+def process_key(balancer: Balancer) -> str:
+    """Name of the lock of a balancer's process and its configuration file."""
+    return state.key("process", balancer.spec.config)
+
+
+@dataclass(frozen=True)
+class Change:
+    """Runtime commands that belong together; empty: only a reading is wanted."""
+
+    commands: tuple[str, ...] = ()
+
+
+class BalancerHand:
+    """One balancer; thread-safe."""
+
+    def __init__(self, balancer: Balancer, remotes: Remotes, fence: Fence | None) -> None:
+        """Without ``fence`` it can only be read."""
+        self.balancer = balancer
+        self._remotes = remotes
+        self._fence = fence
+        self._lines: Lines | None = None
+        self._trips: Combiner[Change, BackendReading] = Combiner(self._trip)
+
+    def read(self) -> BackendReading:
+        """A reading that was begun after this call. Raises :class:`RemoteError`."""
+        return self._trips.ask(Change())
+
+    def change(self, *commands: str) -> BackendReading:
+        """Send ``commands`` chained; returns what the balancer shows afterwards.
+
+        Raises :class:`EvenkeelError` for an answer that is not empty, :class:`OutcomeUnknown`
+        when the connection broke.
+        """
+        return self._trips.ask(Change(commands))
+
+    def close(self) -> None:
+        """End the conversation the readings come from."""
+        if self._lines is not None:
+            self._lines.close()
+
+    def preflight(self, servers: Sequence[str]) -> list[preflight.Finding]:
+        """What in this balancer's set-up speaks against draining ``servers``."""
+        spec = self.balancer.spec
+        text = self._run(preflight.preflight_script(spec), "look at HAProxy", POLL_TIMEOUT)
+        return preflight.preflight(self.balancer.id, spec, servers, text)
+
+    def sessions(self, server: str) -> list[sessions.Session]:
+        """Who is connected to ``server`` now, oldest first. Raises :class:`RemoteError`."""
+        spec = self.balancer.spec
+        text = self._run(sessions.sessions_script(spec), "show sess", POLL_TIMEOUT)
+        return sessions.who(text, spec.backend, server)
+
+    def _trip(self, batch: Sequence[Change]) -> BackendReading:
+        commands = [command for wanted in batch for command in wanted.commands]
+        text = self._send(commands) if commands else self._poll()
+        return observe.read_backend(self.balancer.id, self.balancer.spec.backend, text)
+
+    def _poll(self) -> str:
+        spec = self.balancer.spec
+        try:
+            if self._lines is None:
+                transport = self._remotes.get(self.balancer.host)
+                self._lines = transport.converse(
+                    Command(observe.observer_script(spec), label="watch HAProxy"),
+                    marker=observe.MARKER,
+                )
+            return self._lines.ask(observe.request([spec.backend]), timeout=POLL_TIMEOUT)
+        except OutcomeUnknown:
+            if self._lines is not None:
+                self._lines.close()
+            self._lines = None
+            script = observe.poll_script(spec, [spec.backend])
+            return self._run(script, "ask HAProxy", POLL_TIMEOUT)
+
+    def _send(self, commands: Sequence[str]) -> str:
+        spec = self.balancer.spec
+        assert self._fence is not None
+        effect = change.change_script(spec, commands, read=[spec.backend])
+        script = self._fence(self.balancer.host, [backend_key(self.balancer)], effect)
+        text = self._run(script, "; ".join(commands)[:200], CHANGE_TIMEOUT)
+        change.check_change(self.balancer.id, commands, text)
+        return text
+
+    def _run(self, script: str, label: str, timeout: float) -> str:
+        host = self.balancer.host
+        result = self._remotes.get(host).run(Command(script, timeout=timeout, label=label))
+        if result.exit_code is None:
+            raise OutcomeUnknown(host, f"the connection broke during: {label}")
+        check_fence(result)
+        problem = shell.problem(self.balancer.id, result)
+        if problem is not None:
+            raise problem
+        if not result.ok:
+            raise RemoteError(host, f"{label}: {result.tail(1) or result.exit_code}")
+        return result.stdout
+
+
+class Pool:
+    """Every balancer of one service."""
+
+    def __init__(
+        self, service: Service, hosts: Iterable[str], remotes: Remotes, fence: Fence | None
+    ) -> None:
+        """``hosts`` are the application hosts whose balancers are meant."""
+        self.service = service
+        self.hands: dict[str, BalancerHand] = {}
+        self._of_host: dict[str, tuple[Balancer, ...]] = {}
+        for host in hosts:
+            self._of_host[host] = service.balancers_of(host)
+            for balancer in self._of_host[host]:
+                if balancer.id not in self.hands:
+                    self.hands[balancer.id] = BalancerHand(balancer, remotes, fence)
+        self._threads = ThreadPoolExecutor(
+            max_workers=max(4, min(64, 4 * len(self.hands))), thread_name_prefix="balancer"
+        )
+
+    @property
+    def balancers(self) -> tuple[Balancer, ...]:
+        """Each once."""
+        return tuple(hand.balancer for hand in self.hands.values())
+
+    def read(self, ids: Iterable[str] | None = None) -> dict[str, BackendReading | EvenkeelError]:
+        """A fresh reading of each balancer, or why there is none, by balancer id."""
+        wanted = list(self.hands) if ids is None else list(ids)
+        return self._each({name: self.hands[name].read for name in wanted})
+
+    def change(
+        self, commands: Mapping[str, Sequence[str]]
+    ) -> dict[str, BackendReading | EvenkeelError]:
+        """Send each balancer its commands; what each shows afterwards, or what went wrong."""
+        return self._each(
+            {
+                name: partial(self._alone, self.hands[name], lines)
+                for name, lines in commands.items()
+            }
+        )
+
+    @staticmethod
+    def _alone(hand: BalancerHand, lines: Sequence[str]) -> BackendReading:
+        try:
+            return hand.change(*lines)
+        except OutcomeUnknown:
+            raise
+        except EvenkeelError:
+            # The trip may have carried others' commands too: one of those may be to blame.
+            return hand.change(*lines)
+
+    def _each(self, calls: Mapping[str, Callable[[], Answer]]) -> dict[str, Answer | EvenkeelError]:
+        if len(calls) == 1:
+            return {name: _caught(call) for name, call in calls.items()}
+        pending = {name: self._threads.submit(_caught, call) for name, call in calls.items()}
+        return {name: future.result() for name, future in pending.items()}
+
+    def preflight(
+        self, refs: Iterable[ServerRef], ids: Iterable[str]
+    ) -> dict[str, list[preflight.Finding] | EvenkeelError]:
+        """What speaks against draining ``refs``, for each balancer of ``ids``."""
+        wanted: dict[str, list[str]] = {}
+        for ref in refs:
+            wanted.setdefault(ref.balancer, []).append(ref.server)
+        calls: dict[str, Callable[[], list[preflight.Finding]]] = {
+            name: partial(self.hands[name].preflight, wanted.get(name, ())) for name in ids
+        }
+        return self._each(calls)
+
+    def who(self, refs: Iterable[ServerRef]) -> list[str]:
+        """Whose sessions are open on these servers: ``192.0.2.7:51234 for 95 s on lb1``."""
+        found = []
+        for ref in refs:
+            try:
+                open_now = self.hands[ref.balancer].sessions(ref.server)
+            except EvenkeelError:
+                continue  # for the report alone: never a reason to stop
+            found += [f"{s.client} for {s.age} s on {ref.balancer}" for s in open_now]
+        return found
+
+    def close(self) -> None:
+        """End all conversations and threads."""
+        for hand in self.hands.values():
+            hand.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _caught(call: Callable[[], Answer]) -> Answer | EvenkeelError:
+    try:
+        return call()
+    except EvenkeelError as error:
+        return error
+
+
+def record_of(ref: ServerRef, reading: BackendReading) -> ServerRecord:
+    """What has to be put back for ``ref``."""
+    server = reading.servers[ref.server]
+    return ServerRecord(ref, server.uweight, server.admin, reading.process)

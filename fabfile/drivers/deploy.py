@@ -1,0 +1,77 @@
+"""One rollout from a wish to an exit code: prepare, run, tell."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from fabfile.drivers.prepare import Preparation, Prepared, Wish
+from fabfile.drivers.real import Driver
+from fabfile.inventory.model import Inventory
+from fabfile.remote.pool import Remotes
+from fabfile.rollout.events import Event, RolloutFinished, Verdict
+
+EXIT_CODES: dict[Verdict, int] = {
+    "done": 0,
+    "held": 3,
+    "needs-repair": 6,
+    "rolled-back": 7,
+    "interrupted": 130,
+}
+"""What a rollout's verdict means for whoever called ``fab``."""
+
+
+def deploy(
+    inventory: Inventory, wish: Wish, rollout: str, emit: Callable[[Event], None]
+) -> tuple[RolloutFinished, int]:
+    """Carry a wish out; returns how it ended, and the exit code.
+
+    Raises :class:`PreflightFailed` or :class:`Locked`, when nothing was changed.
+    """
+    remotes = Remotes(inventory)
+    try:
+        prepared = Preparation(inventory, wish, remotes, emit, rollout).run()
+        try:
+            return _run(prepared, emit)
+        finally:
+            prepared.close()
+    finally:
+        remotes.close()
+
+
+def _run(prepared: Prepared, emit: Callable[[Event], None]) -> tuple[RolloutFinished, int]:
+    if prepared.locks is None:
+        ended = _nothing_to_do(prepared)
+        emit(ended)
+        return ended, 0
+    driver = Driver(prepared, emit)
+    with _signals(driver) as caught:
+        ended = driver.run()
+    code = EXIT_CODES[ended.verdict]
+    if ended.verdict == "interrupted" and caught:
+        code = 128 + caught[0]
+    return ended, code
+
+
+def _nothing_to_do(prepared: Prepared) -> RolloutFinished:
+    plan = prepared.plan
+    return RolloutFinished(plan.id, "done", plan.version, 0, len(plan.targets), 0, 0, ())
+
+
+@contextmanager
+def _signals(driver: Driver) -> Iterator[list[int]]:
+    """SIGINT and SIGTERM let what is out of rotation come back, and start nothing new."""
+    caught: list[int] = []
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        caught.append(number)
+        driver.interrupt(f"interrupted by {signal.Signals(number).name}")
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

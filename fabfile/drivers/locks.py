@@ -1,0 +1,147 @@
+"""The locks of one rollout or task: taken on every host, kept alive, given back.
+
+Fencing: :meth:`Locks.fence` wraps an effect so that it happens only while the target's lock is
+still ours, on the host itself; see ``remote.state``.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from fabfile.errors import EvenkeelError, Fenced, Locked, RemoteError
+from fabfile.remote import state
+from fabfile.remote.base import Command, Result
+from fabfile.remote.pool import Remotes
+
+HEARTBEAT = 5.0
+"""Seconds between two signs of life."""
+STALE_AFTER = 60
+"""Seconds without one after which a lock's holder is taken for dead."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One lock: a key on a host."""
+
+    host: str
+    key: str
+
+
+class Locks:
+    """Every lock of one owner. A context manager: leaving gives them back."""
+
+    def __init__(
+        self,
+        remotes: Remotes,
+        owner: str,
+        claims: Iterable[Claim],
+        facts: Mapping[str, object],
+        lost: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """``owner`` is the rollout's id; ``lost`` hears the host of a lock that was taken over."""
+        self._remotes = remotes
+        self._owner = owner
+        self._facts = facts
+        self._lost = lost
+        self._keys: dict[str, list[str]] = {}
+        for claim in claims:
+            keys = self._keys.setdefault(claim.host, [])
+            if claim.key not in keys:
+                keys.append(claim.key)
+        self._tokens: dict[str, dict[str, str]] = {}
+        self._stop = threading.Event()
+        self._heart: threading.Thread | None = None
+
+    def acquire(self) -> None:
+        """Take all of them, or none.
+
+        The first host (in sorted order, so that two rollouts meet at the same one) is asked
+        alone: whoever loses there has taken nothing. Raises :class:`Locked`.
+        """
+        hosts = sorted(self._keys, key=lambda host: (min(self._keys[host]), host))
+        try:
+            self._take(hosts[:1])
+            self._take(hosts[1:])
+        except EvenkeelError:
+            self.release()
+            raise
+        self._heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+        self._heart.start()
+
+    def _take(self, hosts: Sequence[str]) -> None:
+        running = {
+            host: self._remotes.get(host).start(
+                Command(state.acquire(self._keys[host], self._owner, self._facts), label="lock")
+            )
+            for host in hosts
+        }
+        results = [waiting.wait() for waiting in running.values()]
+        for result in results:
+            got, _ = state.parse_acquired(result.stdout)
+            if result.ok:
+                self._tokens[result.host] = {
+                    key: f"{self._owner} {epoch}" for key, epoch in got.items()
+                }
+        for result in results:
+            if not result.ok:
+                raise self._refused(result)
+
+    def _refused(self, result: Result) -> EvenkeelError:
+        _, held = state.parse_acquired(result.stdout)
+        if held is None:
+            return RemoteError(result.host, "the lock could not be taken", detail=result.tail())
+        by = held.facts.get("by", "somebody")
+        why = held.facts.get("reason", "")
+        alive = (
+            f"last sign of life {held.age} s ago"
+            if held.age < STALE_AFTER
+            else f"no sign of life for {held.age} s"
+        )
+        return Locked(
+            f"{result.host}: locked by {by} since {held.since} ({why}; {held.owner}; {alive})"
+        )
+
+    def fence(self, host: str, keys: Iterable[str], effect: str) -> str:
+        """``effect``, only while these locks of ``host`` are ours."""
+        tokens = self._tokens[host]
+        return state.fenced({key: tokens[key] for key in keys}, effect)
+
+    def _beat(self) -> None:
+        while not self._stop.wait(HEARTBEAT):
+            for host, result in self._everywhere(state.heartbeat).items():
+                if result.exit_code == state.EXIT_FENCED:
+                    self._lost(host)
+
+    def _everywhere(self, build: Callable[[Mapping[str, str]], str]) -> dict[str, Result]:
+        running = {}
+        for host, tokens in list(self._tokens.items()):
+            try:
+                running[host] = self._remotes.get(host).start(Command(build(tokens), label="lock"))
+            except RemoteError:
+                continue
+        return {host: waiting.wait() for host, waiting in running.items()}
+
+    def release(self) -> None:
+        """Give back what is held; a host that can't be reached keeps a lock that goes stale."""
+        self._stop.set()
+        if self._heart is not None:
+            self._heart.join()
+        self._everywhere(state.release)
+        self._tokens.clear()
+
+    def __enter__(self) -> Locks:
+        self.acquire()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+def check_fence(result: Result) -> None:
+    """Raise :class:`Fenced` when the host refused an effect because the lock is not ours."""
+    if result.exit_code == state.EXIT_FENCED:
+        raise Fenced(result.host, "another controller has taken over; nothing was changed")
+    if result.exit_code == state.EXIT_BUSY:
+        raise RemoteError(result.host, "another command still works on the same target")

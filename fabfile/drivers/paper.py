@@ -1,0 +1,31 @@
+"""A rollout on paper: the real fleet is looked at, and the engine runs on a simulated one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fabfile.drivers.identity import new_id
+from fabfile.drivers.prepare import Preparation, Wish
+from fabfile.drivers.simulated import Simulation, simulate
+from fabfile.drivers.simulated.fleet import Fleet
+from fabfile.inventory.model import Inventory
+from fabfile.remote.pool import Remotes
+from fabfile.rollout.events import Event
+from fabfile.rollout.plan import Plan
+
+
+def on_paper(
+    inventory: Inventory, wish: Wish, emit: Callable[[Event], None]
+) -> tuple[Plan, Simulation]:
+    """The plan a deploy would follow now, and how it would go if nothing failed.
+
+    Hosts and balancers are only looked at: nothing is pulled, staged, locked or written. Raises
+    :class:`PreflightFailed` as a deploy would.
+    """
+    remotes = Remotes(inventory)
+    try:
+        prepared = Preparation(inventory, wish, remotes, emit, new_id()).run(dry=True)
+        prepared.close()
+    finally:
+        remotes.close()
+    return prepared.plan, simulate(prepared.plan, Fleet.of_plan(prepared.plan))

@@ -1,0 +1,106 @@
+"""Looking before leaping: what every host and balancer is like, and all that speaks against it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from fabfile.balancers.model import ServerRef
+from fabfile.drivers.balancers import Pool
+from fabfile.errors import EvenkeelError, Locked, PreflightFailed
+from fabfile.inventory.model import Service
+from fabfile.remote.base import Command, Result
+from fabfile.remote.pool import Remotes
+from fabfile.runtimes import compose
+
+FACTS_TIMEOUT = 30.0
+"""Deadline in seconds."""
+
+
+def everywhere(
+    remotes: Remotes,
+    scripts: Mapping[str, str],
+    label: str,
+    timeout: float,
+    stdin: bytes | Mapping[str, bytes] = b"",
+) -> dict[str, Result]:
+    """Run each host's script, all side by side."""
+    running = {}
+    for host, script in scripts.items():
+        data = stdin if isinstance(stdin, bytes) else stdin[host]
+        running[host] = remotes.get(host).start(Command(script, data, timeout, label))
+    return {host: waiting.wait() for host, waiting in running.items()}
+
+
+def failed(result: Result) -> str:
+    """One line about a command that did not end well."""
+    if result.exit_code is None:
+        return f"{result.host}: the connection broke during: {result.label}"
+    return f"{result.host}: {result.label} failed ({result.exit_code}): {result.tail(3)}"
+
+
+def refuse(problems: Sequence[str], head: str = "nothing was changed") -> None:
+    """Raise :class:`PreflightFailed` with every problem, if there is any."""
+    if len(problems) == 1:
+        raise PreflightFailed(f"{head}: {problems[0]}")
+    if problems:
+        raise PreflightFailed("\n".join([f"{head}:", *(f"  {problem}" for problem in problems)]))
+
+
+def connect(remotes: Remotes, hosts: Iterable[str]) -> None:
+    """Open every connection, or raise :class:`PreflightFailed` naming each that failed."""
+    failures = remotes.connect(dict.fromkeys(hosts))
+    refuse([str(error) for error in failures.values()], "nothing was changed, unreachable")
+
+
+def facts_of(
+    service: Service, hosts: Sequence[str], remotes: Remotes
+) -> tuple[dict[str, compose.HostFacts], list[str]]:
+    """What each application host is like, and what makes work on it impossible."""
+    script = compose.facts_script(service)
+    results = everywhere(remotes, dict.fromkeys(hosts, script), "preflight", FACTS_TIMEOUT)
+    facts = {
+        host: compose.read_facts(result.stdout, service)
+        for host, result in results.items()
+        if result.ok
+    }
+    problems = [failed(result) for result in results.values() if not result.ok]
+    problems += [f"{host}: {text}" for host, f in facts.items() for text in f.problems]
+    return facts, problems
+
+
+def unprovisioned(service: Service, facts: Mapping[str, compose.HostFacts]) -> list[str]:
+    """Hosts that have no compose project of the service yet."""
+    return [
+        f"{host}: {service.project_dir} holds no compose project yet: run `fab provision`"
+        for host, f in facts.items()
+        if not f.provisioned and not f.problems
+    ]
+
+
+def balancer_problems(
+    pool: Pool, refs: Iterable[ServerRef], ids: Iterable[str]
+) -> tuple[list[str], list[tuple[str, str]]]:
+    """What speaks against a rollout behind the balancers ``ids``, and ``(balancer, warning)``.
+
+    ``refs`` are the servers that are going to be changed.
+    """
+    problems: list[str] = []
+    warnings: list[tuple[str, str]] = []
+    for name, answer in pool.preflight(refs, ids).items():
+        if isinstance(answer, EvenkeelError):
+            problems.append(str(answer))
+            continue
+        problems += [found.text for found in answer if found.severity == "refuse"]
+        warnings += [(name, found.text) for found in answer if found.severity == "warn"]
+    return problems, warnings
+
+
+def refuse_unfinished(facts: Mapping[str, compose.HostFacts]) -> None:
+    """Raise :class:`Locked` when a host knows of a rollout that never ended."""
+    found = sorted({rollout for f in facts.values() for rollout in f.unfinished})
+    if found:
+        where = ", ".join(sorted(host for host, f in facts.items() if f.unfinished))
+        raise Locked(
+            f"unfinished rollout {', '.join(found)} on {where}: `fab resume` finishes it,"
+            " `fab abort` goes back, `fab repair` only puts weights back"
+        )

@@ -1,0 +1,324 @@
+"""Everything before the first drain: look, refuse what would hurt, pull, stage, lock, plan.
+
+A refusal here changes nothing that serves anybody: at most images were pulled and releases staged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from fabfile.balancers.model import BackendReading, ServerRef
+from fabfile.drivers.balancers import Pool, backend_key, record_of
+from fabfile.drivers.identity import whoami
+from fabfile.drivers.locks import Claim, Locks
+from fabfile.drivers.preflight import (
+    balancer_problems,
+    connect,
+    everywhere,
+    facts_of,
+    failed,
+    refuse,
+    refuse_unfinished,
+    unprovisioned,
+)
+from fabfile.drivers.stage import Images, stage
+from fabfile.errors import EvenkeelError, PreflightFailed
+from fabfile.inventory.model import Balancer, Instance, Inventory, Service
+from fabfile.remote import state
+from fabfile.remote.pool import Remotes
+from fabfile.rollout import capacity
+from fabfile.rollout.batches import batches
+from fabfile.rollout.events import Event, Notice, PhaseFinished, PhaseStarted
+from fabfile.rollout.plan import Plan, Release, Target
+from fabfile.runtimes import compose
+from fabfile.runtimes import secrets as secret_sources
+from fabfile.runtimes.render import StagedRelease, releases
+
+WRITE_TIMEOUT = 30.0
+"""Deadline in seconds of writing the plan."""
+NO_DIGEST = "sha256:" + "0" * 64
+"""Stands for a digest that is not known yet, to see whether a template renders."""
+
+Facts = Mapping[str, compose.HostFacts]
+Staged = Mapping[str, Sequence[StagedRelease]]
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a person asked for."""
+
+    service: Service
+    """With the flags of this run already in its policy and drain."""
+    version: str
+    hosts: tuple[str, ...]
+    chosen: bool
+    """The hosts were named by ``-H``."""
+    reason: str = ""
+    allow_outage: bool = False
+
+
+@dataclass
+class Prepared:
+    """A frozen plan and all that is needed to carry it out. Close it when done."""
+
+    plan: Plan
+    service: Service
+    remotes: Remotes
+    pool: Pool
+    locks: Locks | None
+    """``None``: nothing is to be changed, or only on paper."""
+    readings: Mapping[str, BackendReading]
+
+    def close(self) -> None:
+        """Give the locks back and end conversations."""
+        self.pool.close()
+        if self.locks is not None:
+            self.locks.release()
+
+
+class Preparation:
+    """The steps before the first drain, in order; see :meth:`run`."""
+
+    def __init__(
+        self,
+        inventory: Inventory,
+        wish: Wish,
+        remotes: Remotes,
+        emit: Callable[[Event], None],
+        rollout: str,
+    ) -> None:
+        """``rollout`` is its id, see ``identity.new_id``."""
+        self._inventory = inventory
+        self._wish = wish
+        self._service = wish.service
+        self._remotes = remotes
+        self._emit = emit
+        self._id = rollout
+        self._by = whoami()
+        self._locks: Locks | None = None
+        self._pool = Pool(self._service, self._service.hosts, remotes, self._fence)
+
+    def run(self, *, dry: bool = False) -> Prepared:
+        """Prepare a rollout. With ``dry`` nothing is pulled, staged, locked or written.
+
+        Raises :class:`PreflightFailed` with every reason at once, :class:`Locked` for an
+        unfinished rollout or somebody's lock.
+        """
+        try:
+            return self._run(dry)
+        except BaseException:
+            self._pool.close()
+            if self._locks is not None:
+                self._locks.release()
+            raise
+
+    def _run(self, dry: bool) -> Prepared:
+        settings = secret_sources.settings(self._service)
+        facts = self._preflight()
+        self._render(facts, settings, NO_DIGEST)
+        images = Images(self._service, self._wish.hosts, self._remotes, self._emit)
+        version = self._wish.version
+        digest = images.local(version) or NO_DIGEST if dry else images.pull(version)
+        staged = self._render(facts, settings, digest)
+        changing = {host: found for host, found in staged.items() if _differs(facts[host], found)}
+        if changing and not dry:
+            stage(self._service, changing, self._remotes)
+            self._lock()
+        readings = self._readings()
+        plan = self._plan(facts, staged, readings, digest)
+        self._check_capacity(plan, readings)
+        if self._locks is not None:
+            self._write(plan)
+        return Prepared(plan, self._service, self._remotes, self._pool, self._locks, readings)
+
+    def _preflight(self) -> dict[str, compose.HostFacts]:
+        self._emit(PhaseStarted("preflight"))
+        concerned = self._concerned()
+        everybody = [b.host for b in self._pool.balancers]
+        connect(self._remotes, [*self._wish.hosts, *everybody])
+        facts, problems = facts_of(self._service, self._wish.hosts, self._remotes)
+        problems += unprovisioned(self._service, facts)
+        refs = self._refs(self._wish.hosts)
+        wrong, warnings = balancer_problems(self._pool, refs, [b.id for b in concerned])
+        refuse([*problems, *wrong])
+        refuse_unfinished(facts)
+        for name, text in warnings:
+            self._emit(Notice(text, name))
+        note = f"{len(facts)} hosts, {len(concerned)} balancers"
+        self._emit(PhaseFinished("preflight", note))
+        return facts
+
+    def _render(self, facts: Facts, settings: Mapping[str, str], digest: str) -> Staged:
+        return {
+            host: releases(
+                self._service,
+                self._inventory.hosts[host],
+                self._wish.version,
+                digest,
+                settings,
+                facts[host].salt,
+            )
+            for host in self._wish.hosts
+        }
+
+    # locks
+
+    def _fence(self, host: str, keys: Iterable[str], effect: str) -> str:
+        assert self._locks is not None
+        return self._locks.fence(host, keys, effect)
+
+    def _lock(self) -> None:
+        claims = [Claim(host, compose.project_key(self._service)) for host in self._wish.hosts]
+        claims += [Claim(b.host, backend_key(b)) for b in self._concerned()]
+        facts = {"by": self._by, "reason": self._wish.reason or f"deploy {self._wish.version}"}
+        locks = Locks(self._remotes, self._id, claims, facts, self._lock_lost)
+        locks.acquire()
+        self._locks = locks
+
+    def _lock_lost(self, host: str) -> None:
+        self._emit(Notice("its lock was taken over: nothing more can be changed there", host))
+
+    def _concerned(self) -> list[Balancer]:
+        """The balancers in front of the selected hosts."""
+        found = {b.id: b for host in self._wish.hosts for b in self._service.balancers_of(host)}
+        return list(found.values())
+
+    # the plan
+
+    def _readings(self) -> dict[str, BackendReading]:
+        found = {}
+        for name, answer in self._pool.read().items():
+            if isinstance(answer, EvenkeelError):
+                raise PreflightFailed(f"nothing was changed: {answer}")
+            found[name] = answer
+        return found
+
+    def _refs(self, hosts: Iterable[str]) -> list[ServerRef]:
+        return [
+            ref
+            for host in hosts
+            for instance in self._service.instances_on(host)
+            for ref in self._servers(instance)
+        ]
+
+    def _servers(self, instance: Instance) -> list[ServerRef]:
+        return [
+            ServerRef(b.id, b.spec.backend, self._service.server_name(b.spec, instance))
+            for b in self._service.balancers_of(instance.host)
+        ]
+
+    def _plan(
+        self,
+        facts: Facts,
+        staged: Staged,
+        readings: Mapping[str, BackendReading],
+        digest: str,
+    ) -> Plan:
+        service = self._service
+        targets = [
+            self._target(facts[host], release, readings)
+            for host in self._wish.hosts
+            for release in staged[host]
+        ]
+        baseline = [
+            record_of(ref, readings[ref.balancer])
+            for ref in self._refs(service.hosts)
+            if ref.server in readings[ref.balancer].servers
+        ]
+        return Plan(
+            id=self._id,
+            service=service.name,
+            version=self._wish.version,
+            digest=digest,
+            owner=self._by,
+            reason=self._wish.reason,
+            batches=batches(self._wish.hosts, service.rollout.serial),
+            targets=tuple(targets),
+            baseline=tuple(baseline),
+            summed=tuple(b.id for b in self._pool.balancers if b.spec.hosts == "self"),
+            policy=service.rollout,
+            drain=service.drain,
+            allow_outage=self._wish.allow_outage,
+            chosen=self._wish.chosen,
+        )
+
+    def _target(
+        self,
+        facts: compose.HostFacts,
+        release: StagedRelease,
+        readings: Mapping[str, BackendReading],
+    ) -> Target:
+        servers = self._servers(release.instance)
+        return Target(
+            release.instance,
+            Release(release.id, release.version, release.digest),
+            earlier_release(facts, release.instance),
+            tuple(record_of(ref, readings[ref.balancer]) for ref in servers),
+            change=not already(facts, release),
+        )
+
+    def _check_capacity(self, plan: Plan, readings: Mapping[str, BackendReading]) -> None:
+        by_backend: dict[tuple[str, str], BackendReading] = {
+            (b.id, b.spec.backend): readings[b.id] for b in self._pool.balancers
+        }
+        pools = capacity.pools(plan.baseline, plan.summed)
+        floor = plan.policy.min_capacity
+        problems: list[str] = []
+        for target in plan.changing:
+            refused = capacity.refusal(
+                target.refs, pools, by_backend, (), floor, allow_outage=plan.allow_outage
+            )
+            if refused is not None:
+                problems.append(f"{target.instance.id}: {refused}")
+        if problems:
+            mend = "bring back what is down, lower rollout.min_capacity, or say --allow-outage"
+            refuse([*problems, mend])
+
+    def _write(self, plan: Plan) -> None:
+        begin = state.begin(plan.id, plan.to_json())
+        hosts = dict.fromkeys([*self._wish.hosts, *(b.host for b in self._concerned())])
+        results = everywhere(
+            self._remotes, dict.fromkeys(hosts, begin), "write the plan", WRITE_TIMEOUT
+        )
+        problems = [failed(result) for result in results.values() if not result.ok]
+        if problems:
+            undo = state.finish(plan.id, {"verdict": "not begun"})
+            everywhere(self._remotes, dict.fromkeys(hosts, undo), "undo", WRITE_TIMEOUT)
+            refuse(problems)
+
+
+def _differs(facts: compose.HostFacts, found: Sequence[StagedRelease]) -> bool:
+    return not all(already(facts, release) for release in found)
+
+
+def already(facts: compose.HostFacts, release: StagedRelease) -> bool:
+    """Whether ``release`` is what runs now, container and compose file alike."""
+    container = facts.container(release.instance)
+    return (
+        container is not None
+        and container.running
+        and container.release == release.id
+        and facts.current.get(release.instance.name) == release.id
+    )
+
+
+def earlier_release(facts: compose.HostFacts, instance: Instance) -> Release | None:
+    """What ``instance`` runs now, where that lies on its host to be put back."""
+    container = facts.container(instance)
+    identity = container.release if container else facts.current.get(instance.name, "")
+    kept = facts.kept.get(identity)
+    return None if kept is None else Release(identity, kept["version"], kept["digest"])
+
+
+def with_flags(
+    service: Service, *, drain: Mapping[str, object], policy: Mapping[str, object]
+) -> Service:
+    """``service`` with one run's flags in its drain and policy; a ``None`` leaves it as it is."""
+    given = {name: value for name, value in drain.items() if value is not None}
+    wanted = {name: value for name, value in policy.items() if value is not None}
+    return replace(
+        service,
+        drain=replace(service.drain, **given),  # type: ignore[arg-type]
+        rollout=replace(service.rollout, **wanted),  # type: ignore[arg-type]
+    )

@@ -1,0 +1,133 @@
+"""Runs a plan on real hosts: the engine decides in one thread, workers carry its orders out."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+from fabfile.drivers.hands import Hands
+from fabfile.drivers.prepare import Prepared
+from fabfile.errors import EvenkeelError
+from fabfile.remote import state
+from fabfile.remote.base import Command
+from fabfile.rollout.engine import Engine, Order
+from fabfile.rollout.events import Event, Notice, RolloutFinished, RolloutStarted
+from fabfile.rollout.steps import Failed, Observe, Outcome, Pause, Seen, Step
+
+MAX_WORKERS = 256
+"""Threads at most; each lane that waits for something holds one."""
+
+
+class Driver:
+    """One rollout, for real. :meth:`interrupt` may be called from anywhere, signals included."""
+
+    def __init__(self, prepared: Prepared, emit: Callable[[Event], None]) -> None:
+        assert prepared.locks is not None
+        self._prepared = prepared
+        self._emit = emit
+        plan = prepared.plan
+        self._engine = Engine(plan, emit)
+        self._hands = Hands(
+            plan,
+            prepared.service,
+            prepared.remotes,
+            prepared.locks,
+            prepared.pool,
+            lambda host, text: emit(Notice(text, host)),
+        )
+        self._inbox: queue.SimpleQueue[tuple[int, Outcome] | str] = queue.SimpleQueue()
+        self._woken = threading.Event()
+        widest = max(map(len, plan.batches), default=1) * max(plan.policy.instances_at_once, 1)
+        self._workers = ThreadPoolExecutor(
+            max_workers=min(widest + 2, MAX_WORKERS), thread_name_prefix="lane"
+        )
+
+    def run(self) -> RolloutFinished:
+        """Carry the plan out; returns how it ended."""
+        plan = self._prepared.plan
+        self._emit(
+            RolloutStarted(
+                plan.id,
+                plan.service,
+                plan.version,
+                tuple(h for batch in plan.batches for h in batch),
+                len(plan.changing),
+                len(plan.targets),
+            )
+        )
+        try:
+            self._dispatch(self._engine.start())
+            while self._engine.finished is None:
+                message = self._inbox.get()
+                if isinstance(message, str):
+                    self._dispatch(self._engine.interrupt(message))
+                else:
+                    self._dispatch(self._engine.answer(*message))
+        finally:
+            self._workers.shutdown(wait=False, cancel_futures=True)
+        self._close(self._engine.finished)
+        return self._engine.finished
+
+    def interrupt(self, why: str) -> None:
+        """Begin no new drain; what is out of rotation is finished or restored first."""
+        self._inbox.put(why)
+        self._woken.set()
+
+    def _dispatch(self, orders: Iterable[Order]) -> None:
+        for order in orders:
+            self._workers.submit(self._work, order)
+
+    def _work(self, order: Order) -> None:
+        try:
+            outcome = self._outcome(order)
+        except Exception as error:
+            # A mistake of ours must stop one lane in an orderly way, not hang the rollout.
+            outcome = Failed(f"unexpected: {type(error).__name__}: {error}")
+        self._inbox.put((order.id, outcome))
+
+    def _outcome(self, order: Order) -> Outcome:
+        work = order.work
+        if isinstance(work, Step):
+            return self._hands.do(work)
+        if isinstance(work, Pause):
+            self._woken.wait(work.seconds)
+            return Failed("paused")
+        assert isinstance(work, Observe)
+        self._woken.wait(work.after)
+        return self._observe()
+
+    def _observe(self) -> Seen:
+        pool = self._prepared.pool
+        readings = {}
+        for name, answer in pool.read().items():
+            if isinstance(answer, EvenkeelError):
+                self._emit(Notice(f"can't be asked: {answer}", name))
+            else:
+                readings[name, pool.hands[name].balancer.spec.backend] = answer
+        return Seen(readings)
+
+    def _close(self, ended: RolloutFinished) -> None:
+        """Unless something is left to be put back, the hosts hear that it is over."""
+        if ended.verdict == "needs-repair":
+            return
+        plan = self._prepared.plan
+        balancers = {
+            self._prepared.pool.hands[record.ref.balancer].balancer.host
+            for target in plan.targets
+            for record in target.servers
+        }
+        hosts = dict.fromkeys([*(h for batch in plan.batches for h in batch), *sorted(balancers)])
+        facts = {"verdict": ended.verdict, "upgraded": ended.upgraded, "reason": ended.reason}
+        running = []
+        for host in hosts:
+            try:
+                transport = self._prepared.remotes.get(host)
+                running.append(transport.start(Command(state.finish(plan.id, facts))))
+            except EvenkeelError as error:
+                self._emit(Notice(f"not told that the rollout is over: {error}", host))
+        for waiting in running:
+            result = waiting.wait()
+            if not result.ok:
+                self._emit(Notice(f"not told that it is over: {result.tail(1)}", result.host))

@@ -1,0 +1,288 @@
+"""The simulated fleet: servers on balancers, containers on hosts, and how they hang together.
+
+Everything in here happens at once; what takes time is a process in ``hands`` or ``faults``.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from fabfile.balancers.model import (
+    Admin,
+    BackendReading,
+    ServerReading,
+    ServerRecord,
+    ServerRef,
+)
+from fabfile.drivers.simulated.timing import Timing
+from fabfile.rollout.plan import Plan, Release
+
+Process = Iterator[float]
+"""Something that takes time: yields how many seconds to wait before it goes on."""
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """What a release is like."""
+
+    healthy: bool = True
+    """False: its own health check never passes."""
+    start: float = 0.0
+    """Seconds from its container's start until it is healthy."""
+    admitted: bool = True
+    """False: healthy from its own host, but never from a balancer."""
+
+
+@dataclass(slots=True)
+class Server:
+    """A server of one balancer. ``up`` is what the balancer believes."""
+
+    ref: ServerRef
+    instance: str
+    """Of the plan; empty: somebody else's."""
+    uweight: int
+    admin: Admin
+    iweight: int
+    up: bool = True
+    checked: bool = True
+    backup: bool = False
+    ends: list[float] = field(default_factory=list)
+    """When each running request ends."""
+    old: list[float] = field(default_factory=list)
+    """The same, of processes from before a reload."""
+    stot: int = 0
+
+    @property
+    def weight(self) -> int:
+        """Effective."""
+        return self.uweight if self.admin == "ready" else 0
+
+    @property
+    def takes_new(self) -> bool:
+        """It takes requests of anybody."""
+        return self.up and self.weight > 0 and not self.backup
+
+    @property
+    def out(self) -> bool:
+        """It takes requests of pinned clients at most."""
+        return self.admin != "ready" or self.uweight == 0
+
+    def sessions(self, now: float) -> int:
+        """Requests in flight, old processes included."""
+        self.ends = [end for end in self.ends if end > now] if self.ends else self.ends
+        self.old = [end for end in self.old if end > now] if self.old else self.old
+        return len(self.ends) + len(self.old)
+
+    def reading(self, now: float) -> ServerReading:
+        """As its balancer would tell."""
+        return ServerReading(
+            name=self.ref.server,
+            address="",
+            up=self.up,
+            checked=self.checked,
+            admin=self.admin,
+            weight=self.weight,
+            uweight=self.uweight,
+            iweight=self.iweight,
+            scur=self.sessions(now),
+            qcur=0,
+            stot=self.stot,
+            requests=self.stot,
+            errors_5xx=0,
+            backup=self.backup,
+        )
+
+
+@dataclass(slots=True)
+class Container:
+    """An instance of the plan. ``release`` ``None``: there is no container."""
+
+    instance: str
+    host: str
+    release: Release | None
+    running: bool
+    healthy: bool
+    healthy_at: float = 0.0
+    """When the release that was started last becomes healthy; infinite: never."""
+    started: int = 0
+    """How often it was started: tells an old start from the latest."""
+
+
+@dataclass
+class Fleet:
+    """All of it. ``spawn`` is set by whoever runs the clock."""
+
+    servers: dict[ServerRef, Server]
+    containers: dict[str, Container]
+    behaviours: Mapping[str, Behaviour] = field(default_factory=dict)
+    """By release id; a release that is not in it is well."""
+    timing: Timing = field(default_factory=Timing)
+    now: float = 0.0
+    unreachable: set[str] = field(default_factory=set)
+    """Hosts."""
+    silent: set[str] = field(default_factory=set)
+    """Balancers."""
+    processes: dict[str, int] = field(default_factory=dict)
+    """Process id of each balancer."""
+    records: dict[str, str] = field(default_factory=dict)
+    """The last progress recorded of each instance."""
+    cut: dict[str, int] = field(default_factory=dict)
+    """Requests of each instance that were closed by policy."""
+    lost: list[str] = field(default_factory=list)
+    """Requests that found nobody to answer them, each in a line."""
+    changed: set[ServerRef] = field(default_factory=set)
+    """Since it was last emptied."""
+    pending: list[tuple[float, Process]] = field(default_factory=list)
+    """What was still under way when a simulation ended, and when it goes on in the next."""
+    rng: random.Random = field(default_factory=random.Random)
+    spawn: Callable[[Process], None] = lambda _: None
+
+    def __post_init__(self) -> None:
+        self.of_instance: dict[str, list[Server]] = {}
+        self.of_backend: dict[tuple[str, str], dict[str, Server]] = {}
+        for server in self.servers.values():
+            ref = server.ref
+            self.of_backend.setdefault((ref.balancer, ref.backend), {})[ref.server] = server
+            self.processes.setdefault(ref.balancer, 1)
+            if server.instance:
+                self.of_instance.setdefault(server.instance, []).append(server)
+
+    @classmethod
+    def of_plan(
+        cls,
+        plan: Plan,
+        behaviours: Mapping[str, Behaviour] | None = None,
+        timing: Timing | None = None,
+    ) -> Fleet:
+        """The fleet as ``plan`` found it, idle; an instance without an earlier release is down."""
+        containers: dict[str, Container] = {}
+        servers: dict[ServerRef, Server] = {}
+        for target in plan.targets:
+            release = target.earlier if target.change else target.wanted
+            name, there = target.instance.id, release is not None
+            containers[name] = Container(name, target.instance.host, release, there, there)
+            for record in target.servers:
+                servers[record.ref] = _server(record, name, up=there)
+        for record in plan.baseline:
+            if record.ref not in servers:
+                servers[record.ref] = _server(record, "", up=True)
+        return cls(servers, containers, behaviours or {}, timing or Timing())
+
+    def behaviour(self, release: Release | None) -> Behaviour:
+        """What ``release`` is like."""
+        return self.behaviours.get(release.id, Behaviour()) if release else Behaviour(healthy=False)
+
+    # balancers
+
+    def set(self, ref: ServerRef, uweight: int | None = None, admin: Admin | None = None) -> None:
+        """Change a server's weight or state; nothing else follows from it."""
+        server = self.servers[ref]
+        server.uweight = server.uweight if uweight is None else uweight
+        server.admin = server.admin if admin is None else admin
+        self.changed.add(ref)
+
+    def mark(self, server: Server, *, up: bool) -> None:
+        """Its balancer has come to believe that it is ``up``."""
+        server.up = up
+        self.changed.add(server.ref)
+
+    def passes(self, server: Server) -> bool:
+        """Whether a check by its balancer would pass now."""
+        container = self.containers.get(server.instance)
+        if container is None:
+            return True
+        seen = self.behaviour(container.release).admitted
+        return container.running and container.healthy and seen
+
+    def check(self, server: Server) -> Process:
+        """The balancer's own checks, ``rise`` of them in a row."""
+        yield self.timing.admit
+        if server.admin != "maint" and server.checked:
+            self.mark(server, up=self.passes(server))
+
+    def admit(self, record: ServerRecord) -> None:
+        """Recorded weight and state, as a failed server that has to pass its checks first."""
+        server = self.servers[record.ref]
+        self.set(record.ref, record.uweight, record.admin)
+        if record.admin == "maint":
+            return
+        self.mark(server, up=not server.checked)
+        self.spawn(self.check(server))
+
+    def restore(self, record: ServerRecord) -> None:
+        """Recorded weight and state at once."""
+        server = self.servers[record.ref]
+        was = server.admin
+        self.set(record.ref, record.uweight, record.admin)
+        if was == "maint" != record.admin:
+            self.mark(server, up=not server.checked or self.passes(server))
+
+    def reload(self, balancer: str, *, keeps: bool) -> None:
+        """A new process; without a state file it knows its configuration only."""
+        self.processes[balancer] += 1
+        for (name, _), servers in self.of_backend.items():
+            for server in servers.values() if name == balancer else ():
+                server.old, server.ends = server.old + server.ends, []
+                if not keeps:
+                    self.set(server.ref, server.iweight, "ready")
+                    # A balancer that has just started takes every server for up.
+                    self.mark(server, up=True)
+                    self.spawn(self.check(server))
+
+    def read(
+        self, key: tuple[str, str], names: Mapping[str, object] | None = None
+    ) -> BackendReading:
+        """One backend; only the servers in ``names`` where given."""
+        servers = self.of_backend[key]
+        return BackendReading(
+            key[0],
+            self.processes[key[0]],
+            {
+                name: servers[name].reading(self.now)
+                for name in (servers if names is None else names)
+            },
+        )
+
+    # containers
+
+    def stop(self, container: Container) -> None:
+        """It is gone; balancers that check it notice."""
+        container.running = container.healthy = False
+        container.started += 1
+        self._noticed(container)
+
+    def start(self, container: Container, release: Release) -> None:
+        """A new container of ``release``; it becomes healthy in its own time."""
+        behaviour = self.behaviour(release)
+        container.release, container.running, container.healthy = release, True, False
+        container.started += 1
+        container.healthy_at = self.now + behaviour.start if behaviour.healthy else float("inf")
+        if behaviour.healthy and behaviour.start <= 0:
+            self.become(container, healthy=True)
+        elif behaviour.healthy:
+            self.spawn(self._warm_up(container, container.started))
+
+    def _warm_up(self, container: Container, started: int) -> Process:
+        yield container.healthy_at - self.now
+        if container.started == started:
+            self.become(container, healthy=True)
+
+    def become(self, container: Container, *, healthy: bool) -> None:
+        """Its health changes."""
+        container.healthy = healthy and container.running
+        self._noticed(container)
+
+    def _noticed(self, container: Container) -> None:
+        for server in self.of_instance.get(container.instance, ()):
+            if server.admin == "maint" or not server.checked:
+                continue
+            if container.healthy:
+                self.spawn(self.check(server))
+            else:
+                self.mark(server, up=False)
+
+
+def _server(record: ServerRecord, instance: str, *, up: bool) -> Server:
+    return Server(record.ref, instance, record.uweight, record.admin, record.uweight, up)

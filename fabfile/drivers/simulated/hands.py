@@ -1,0 +1,259 @@
+"""What each step does on the simulated fleet: a process that waits, acts, and ends in an outcome.
+
+The promises are those of ``rollout.steps``; an effect comes after its wait, so that whatever stops
+the clock in between finds it not done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable
+
+from fabfile.balancers.model import ServerRecord, ServerRef
+from fabfile.drivers.simulated.fleet import Container, Fleet, Server
+from fabfile.drivers.simulated.traffic import cut_off
+from fabfile.inventory.model import DrainMode
+from fabfile.rollout.plan import Release, Target
+from fabfile.rollout.steps import (
+    Admit,
+    AwaitAdmitted,
+    AwaitHealthy,
+    AwaitIdle,
+    Busy,
+    Cut,
+    Done,
+    Failed,
+    Idle,
+    Observe,
+    Outcome,
+    Pause,
+    Record,
+    Recreate,
+    Restore,
+    Reverted,
+    Seen,
+    Shut,
+    Step,
+    TakeOut,
+    Work,
+)
+
+Act = Generator[float, None, Outcome]
+Watch = Callable[[Step, Fleet], None]
+"""Called in the moment before a step changes something."""
+
+
+class Hands:
+    """Carries out work on ``fleet``."""
+
+    def __init__(
+        self, fleet: Fleet, mode: DrainMode, watch: Watch | None = None, *, stagger: bool = False
+    ) -> None:
+        """``stagger``: balancers are changed one after the other, not in the same moment."""
+        self._fleet = fleet
+        self._stagger = stagger
+        self._timing = fleet.timing
+        self._mode = mode
+        self._watch: Watch = watch or (lambda *_: None)
+        self._unheard: frozenset[str] | None = None
+        self._acts: dict[type[Work], Callable[..., Act]] = {
+            Observe: self._observe,
+            Pause: self._pause,
+            Record: self._record,
+            TakeOut: self._take_out,
+            AwaitIdle: self._await_idle,
+            Shut: self._shut,
+            Cut: self._cut,
+            Recreate: self._recreate,
+            AwaitHealthy: self._await_healthy,
+            Admit: self._admit,
+            AwaitAdmitted: self._await_admitted,
+            Restore: self._restore,
+        }
+
+    def begin(self, work: Work) -> Act:
+        """The process that does ``work``; nothing happens before its first step."""
+        return self._acts[type(work)](work)
+
+    # the engine's own
+
+    def _observe(self, work: Observe) -> Act:
+        yield work.after
+        # What was read is told later: whatever changes on the way is not in it.
+        seen = self._look_around()
+        yield self._timing.observe
+        return seen
+
+    def _look_around(self) -> Seen:
+        fleet = self._fleet
+        silent = frozenset(fleet.silent)
+        changed, fleet.changed = fleet.changed, set()
+        if silent != self._unheard:
+            self._unheard = silent
+            keys = [key for key in fleet.of_backend if key[0] not in silent]
+            return Seen({key: fleet.read(key) for key in keys})
+        by_backend: dict[tuple[str, str], dict[str, object]] = {}
+        for ref in changed:
+            if ref.balancer not in silent:
+                by_backend.setdefault((ref.balancer, ref.backend), {})[ref.server] = None
+        return Seen({key: fleet.read(key, names) for key, names in by_backend.items()}, True)
+
+    def _pause(self, work: Pause) -> Act:
+        yield work.seconds
+        return Done()
+
+    def _record(self, step: Record) -> Act:
+        yield self._timing.record
+        lost = yield from self._unanswered(step.target, host=True)
+        if lost:
+            return lost
+        self._fleet.records[step.target.instance.id] = step.progress
+        return Done()
+
+    # balancers
+
+    def _unanswered(
+        self, target: Target, *, host: bool = False
+    ) -> Generator[float, None, Failed | None]:
+        """Why not all of them can be told or asked, after the patience that takes."""
+        fleet = self._fleet
+        names = {ref.balancer for ref in target.refs} & fleet.silent
+        if host and target.instance.host in fleet.unreachable:
+            names.add(target.instance.host)
+        if not names:
+            return None
+        yield self._timing.connect_timeout
+        return Failed(f"{', '.join(sorted(names))}: no answer")
+
+    def _change(self, step: Step, effect: Callable[[ServerRecord], None]) -> Act:
+        """One change on every balancer; those that answer are changed whatever the others do."""
+        yield self._timing.drain
+        self._watch(step, self._fleet)
+        lost = False
+        for number, record in enumerate(step.target.servers):
+            if number and self._stagger:
+                yield self._timing.drain * 0.1
+            if record.ref.balancer in self._fleet.silent:
+                lost = True
+            else:
+                effect(record)
+        if lost:
+            failed = yield from self._unanswered(step.target)
+            return failed or Failed("a balancer did not answer in time")
+        return Done()
+
+    def _take_out(self, step: TakeOut) -> Act:
+        def effect(record: ServerRecord) -> None:
+            if self._fleet.servers[record.ref].admin != "ready":
+                return
+            if self._mode == "weight":
+                self._fleet.set(record.ref, uweight=0)
+            else:
+                self._fleet.set(record.ref, admin="drain")
+
+        return self._change(step, effect)
+
+    def _shut(self, step: Shut) -> Act:
+        return self._change(step, lambda record: self._fleet.set(record.ref, admin="maint"))
+
+    def _admit(self, step: Admit) -> Act:
+        return self._change(step, self._fleet.admit)
+
+    def _restore(self, step: Restore) -> Act:
+        return self._change(step, self._fleet.restore)
+
+    def _cut(self, step: Cut) -> Act:
+        closed = 0
+
+        def effect(record: ServerRecord) -> None:
+            nonlocal closed
+            closed += cut_off(self._fleet, (record.ref,))
+
+        outcome = yield from self._change(step, effect)
+        name = step.target.instance.id
+        self._fleet.cut[name] = self._fleet.cut.get(name, 0) + closed
+        return outcome if isinstance(outcome, Failed) else Done(f"closed {closed}")
+
+    def _servers(self, target: Target) -> list[Server]:
+        return [self._fleet.servers[ref] for ref in target.refs]
+
+    def _await_idle(self, step: AwaitIdle) -> Act:
+        fleet, servers, began = self._fleet, self._servers(step.target), self._fleet.now
+        before: list[int] | None = None
+        while True:
+            lost = yield from self._unanswered(step.target)
+            if lost:
+                return lost
+            waited = fleet.now - began
+            undone = [s.ref for s in servers if not (s.admin == "maint" if step.maint else s.out)]
+            if undone:
+                return Reverted(_balancers(undone), waited)
+            busy = {s.ref: n for s in servers if (n := s.sessions(fleet.now))}
+            now = [s.stot for s in servers]
+            if not busy and now == before:
+                return Idle(waited=waited)
+            if waited >= step.deadline and (busy or before is not None):
+                return Busy(busy, waited)
+            before = None if busy else now
+            yield self._timing.poll
+
+    def _await_admitted(self, step: AwaitAdmitted) -> Act:
+        fleet, servers, began = self._fleet, self._servers(step.target), self._fleet.now
+        records = step.target.servers
+        while True:
+            lost = yield from self._unanswered(step.target)
+            if lost:
+                return lost
+            pairs = list(zip(records, servers, strict=True))
+            undone = [r.ref for r, s in pairs if (s.uweight, s.admin) != (r.uweight, r.admin)]
+            if undone:
+                return Reverted(_balancers(undone), fleet.now - began)
+            down = [str(r.ref) for r, s in pairs if r.admin == "ready" and not s.up]
+            if not down:
+                return Done()
+            if fleet.now - began >= step.deadline:
+                return Failed(f"not let in by {', '.join(down)}")
+            yield self._timing.poll
+
+    # containers
+
+    def _recreate(self, step: Recreate) -> Act:
+        fleet, host = self._fleet, step.target.instance.host
+        if host in fleet.unreachable:
+            yield self._timing.connect_timeout
+            return Failed(f"{host}: no answer")
+        container = fleet.containers[step.target.instance.id]
+        if container.running:
+            self._watch(step, fleet)
+            fleet.stop(container)
+        yield self._timing.recreate
+        if host in fleet.unreachable and fleet.rng.random() < 0.5:
+            yield self._timing.connect_timeout
+            return Failed(f"{host}: the connection broke")
+        fleet.start(container, step.release)
+        if host in fleet.unreachable:
+            yield self._timing.connect_timeout
+            return Failed(f"{host}: the connection broke")
+        return Done()
+
+    def _await_healthy(self, step: AwaitHealthy) -> Act:
+        fleet, timing, began = self._fleet, self._timing, self._fleet.now
+        container = fleet.containers[step.target.instance.id]
+        first = container.healthy_at - began
+        yield timing.healthy + (first if 0 < first <= timing.health_timeout else 0.0)
+        while True:
+            if container.host in fleet.unreachable:
+                yield timing.connect_timeout
+                return Failed(f"{container.host}: no answer")
+            if _runs(container, step.release):
+                return Done()
+            if fleet.now - began >= timing.health_timeout:
+                return Failed(f"not healthy after {timing.health_timeout:g} s", "no answer")
+            yield timing.health_interval
+
+
+def _runs(container: Container, release: Release) -> bool:
+    return container.healthy and container.release == release
+
+
+def _balancers(refs: Iterable[ServerRef]) -> tuple[str, ...]:
+    return tuple(sorted({ref.balancer for ref in refs}))

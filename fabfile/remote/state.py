@@ -1,0 +1,201 @@
+"""What Evenkeel keeps on a host, and the shell that keeps it: locks, fences, records.
+
+::
+
+    /var/lib/evenkeel/                 group-writable for whoever deploys
+        salt                           random; release ids of this host are keyed with it
+        locks/KEY.lock                 held: token, facts as JSON, since when; its mtime is the
+                                       heartbeat, judged by this host's own clock
+        locks/KEY.epoch                counts every acquisition; never goes down
+        locks/KEY.flock                taken with flock(1) by each effect
+        rollouts/ID/plan-0001.json     the frozen plan; the highest complete one wins
+        rollouts/ID/undo/NAME.json     not done yet: what has to be put back
+        rollouts/ID/done/NAME.json     the same, once it was
+        rollouts/ID/finished.json      how it ended; absent: the rollout is unfinished
+
+Builders return shell text. They quote what they are given and run nothing. Exit codes of the
+scripts: 73 somebody holds the lock, 74 the flock was not to be had, 75 fenced off.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fabfile.remote.quoting import q
+from fabfile.remote.scripts import script
+
+SHELL = Path(__file__).parent / "shell"
+
+ROOT = "/var/lib/evenkeel"
+EXIT_HELD = 73
+EXIT_BUSY = 74
+EXIT_FENCED = 75
+FLOCK_WAIT = 10
+"""Seconds an effect waits for another one on the same target to end."""
+
+
+@dataclass(frozen=True)
+class Token:
+    """Who may change a target: a rollout (or task) and the epoch of its lock."""
+
+    owner: str
+    epochs: Mapping[tuple[str, str], int]
+    """By host and key."""
+
+    def line(self, host: str, key: str) -> str:
+        """What the first line of the lock file must be."""
+        return f"{self.owner} {self.epochs[host, key]}"
+
+
+@dataclass(frozen=True)
+class Held:
+    """A lock somebody holds."""
+
+    key: str
+    age: int
+    """Seconds since its holder last gave a sign of life."""
+    owner: str
+    facts: Mapping[str, object]
+    since: str
+
+
+def key(*parts: str) -> str:
+    """A lock's file name: ``backend.run.haproxy.admin.sock.challenge``."""
+    return ".".join(re.sub(r"[^A-Za-z0-9_-]+", ".", part).strip(".") for part in parts)
+
+
+def durable(path: str, text: str) -> str:
+    """Write ``text`` to ``path`` so that it survives a power cut, or leave the old file.
+
+    ``path`` is a shell word already quoted.
+    """
+    return (
+        f"printf '%s\\n' {q(text)} > {path}.new && sync {path}.new && mv {path}.new {path}"
+        f" && sync $(dirname {path})"
+    )
+
+
+def acquire(keys: Sequence[str], owner: str, facts: Mapping[str, object]) -> str:
+    """Take every lock of ``keys`` on this host, or none of them.
+
+    Prints ``got KEY EPOCH`` for each; exit 73 and ``held KEY AGE`` with the lock file's text
+    when one is taken.
+    """
+    return script(
+        SHELL / "acquire.sh",
+        keys=" ".join(sorted(keys)),
+        owner=owner,
+        facts=json.dumps(dict(facts), sort_keys=True),
+        root=ROOT,
+        wait=FLOCK_WAIT,
+    )
+
+
+def release(keys: Mapping[str, str]) -> str:
+    """Give locks back; ``keys`` maps each to its token line. One that is not ours stays."""
+    parts = [
+        f'[ "$(head -n 1 {q(name)}.lock 2>/dev/null)" = {q(line)} ] && rm -f {q(name)}.lock'
+        for name, line in sorted(keys.items())
+    ]
+    return f"cd {ROOT}/locks || exit 71\n" + "\n".join(parts) + "\ntrue"
+
+
+def heartbeat(keys: Mapping[str, str]) -> str:
+    """A sign of life for each lock; exit 75 when one is no longer ours."""
+    parts = [
+        f'[ "$(head -n 1 {q(name)}.lock 2>/dev/null)" = {q(line)} ]'
+        f" || exit {EXIT_FENCED}; touch -c {q(name)}.lock"
+        for name, line in sorted(keys.items())
+    ]
+    return f"cd {ROOT}/locks || exit 71\n" + "\n".join(parts)
+
+
+def fenced(keys: Mapping[str, str], effect: str) -> str:
+    """``effect``, only while every lock of ``keys`` (name to token line) is still ours.
+
+    The flocks stay taken for as long as anything that ``effect`` started is alive, so a
+    take-over that waits for them knows that nothing of ours is still running.
+    """
+    parts = []
+    for fd, (name, line) in enumerate(sorted(keys.items()), start=7):
+        lock = f"{ROOT}/locks/{name}"
+        parts.append(
+            f"exec {fd}>>{q(lock + '.flock')} && flock -w {FLOCK_WAIT} {fd} || exit {EXIT_BUSY}\n"
+            f'[ "$(head -n 1 {q(lock + ".lock")} 2>/dev/null)" = {q(line)} ] || exit {EXIT_FENCED}'
+        )
+    return "\n".join([*parts, effect])
+
+
+def parse_acquired(text: str) -> tuple[dict[str, int], Held | None]:
+    """Read what :func:`acquire` printed: epochs by key, and the lock in the way, if any."""
+    lines = text.splitlines()
+    got: dict[str, int] = {}
+    for number, line in enumerate(lines):
+        word, _, rest = line.partition(" ")
+        if word == "got":
+            name, _, epoch = rest.rpartition(" ")
+            got[name] = int(epoch)
+        elif word == "held":
+            name, _, age = rest.rpartition(" ")
+            return got, parse_lock(name, int(age), lines[number + 1 :])
+    return got, None
+
+
+def parse_lock(name: str, age: int, lines: Sequence[str]) -> Held:
+    """Read a lock file; one that is cut short or edited by hand still names its first line."""
+    owner = lines[0].rpartition(" ")[0] if lines else "?"
+    facts: object = {}
+    if len(lines) > 1:
+        try:
+            facts = json.loads(lines[1])
+        except ValueError:
+            facts = {"unreadable": lines[1][:80]}
+    since = lines[2] if len(lines) > 2 else "?"
+    return Held(name, age, owner, facts if isinstance(facts, dict) else {}, since)
+
+
+def begin(rollout: str, plan: str) -> str:
+    """Write the frozen plan as number 1."""
+    folder = f"{ROOT}/rollouts/{q(rollout)}"
+    written = durable(f"{folder}/plan-0001.json", plan)
+    return f"umask 002; mkdir -p {folder}/undo {folder}/done && {written}"
+
+
+def undo_records(rollout: str, records: Mapping[str, object]) -> str:
+    """Write down what has to be put back; ``records`` by file name without ``.json``."""
+    folder = f"{ROOT}/rollouts/{q(rollout)}/undo"
+    return "umask 002\n" + " &&\n".join(
+        durable(f"{folder}/{q(name)}.json", json.dumps(record, sort_keys=True))
+        for name, record in records.items()
+    )
+
+
+def records_done(rollout: str, names: Iterable[str]) -> str:
+    """What these records speak of was put back, or is what was wanted."""
+    folder = f"{ROOT}/rollouts/{q(rollout)}"
+    moves = "\n".join(
+        f"if [ -e {folder}/undo/{q(name)}.json ]; then"
+        f" mv -f {folder}/undo/{q(name)}.json {folder}/done/{q(name)}.json || exit 71; fi"
+        for name in names
+    )
+    return f"{moves}\nsync {folder}/done {folder}/undo"
+
+
+def finish(rollout: str, ended: Mapping[str, object]) -> str:
+    """The rollout is over; nothing is left to be put back."""
+    path = f"{ROOT}/rollouts/{q(rollout)}/finished.json"
+    return f"umask 002; {durable(path, json.dumps(dict(ended), sort_keys=True))}"
+
+
+def unfinished() -> str:
+    """Print the id of every unfinished rollout this host knows of."""
+    return script(SHELL / "unfinished.sh", root=ROOT)
+
+
+def ready() -> str:
+    """Make what is missing inside our folder; print ``ready SALT``, or why it can't be used."""
+    return script(SHELL / "ready.sh", root=ROOT)

@@ -1,0 +1,129 @@
+"""Events as lines for a person, and as JSON lines for a machine."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import TextIO
+
+from fabfile.rollout import events as e
+
+QUIET_STEPS = ("ask-capacity", "record", "take-out", "shut", "admit")
+"""Steps that are worth a line only when they fail or have something to say."""
+
+
+class Console:
+    """Plain lines, each with the seconds since the start in front."""
+
+    def __init__(
+        self, stream: TextIO = sys.stdout, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._stream = stream
+        self._clock = clock
+        self._began = clock()
+        self._began_at: dict[str, float] = {}
+
+    def __call__(self, event: e.Event) -> None:
+        """Print ``event``, where it is worth a line."""
+        for line in self._lines(event):
+            self._stream.write(f"{self._clock() - self._began:7.1f}s  {line}\n")
+        self._stream.flush()
+
+    def _lines(self, event: e.Event) -> list[str]:
+        match event:
+            case e.StepStarted(instance, step):
+                self._mark(instance, step)
+                return []
+            case e.StepFinished():
+                return self._step(event)
+            case e.InstanceFinished():
+                return self._instance(event)
+            case e.RolloutFinished():
+                return self._finished(event)
+        return self._one_line(event)
+
+    @staticmethod
+    def _one_line(event: e.Event) -> list[str]:
+        match event:
+            case e.PhaseFinished(phase, note):
+                return [f"{phase}: {note}" if note else phase]
+            case e.RolloutStarted(rollout, service, version, hosts, changing, total):
+                what = f"{changing} of {total} instances on {', '.join(hosts)}"
+                return [f"rollout {rollout}: {service} to {version}, {what}"]
+            case e.BatchStarted(number, of, hosts, back):
+                return [f"{'back, batch' if back else 'batch'} {number}/{of}: {', '.join(hosts)}"]
+            case e.CapacityAwaited(instance, reason):
+                return [f"{instance}  waits: {reason}"]
+            case e.Notice(text, host):
+                return [f"{host}: {text}" if host else text]
+        return []
+
+    def _mark(self, instance: str, step: str) -> None:
+        """Remember when a step, and the whole way of an instance, began."""
+        self._began_at[instance] = self._clock()
+        if step == "take-out":
+            self._began_at[f"out {instance}"] = self._clock()
+
+    def _step(self, event: e.StepFinished) -> list[str]:
+        if event.ok and not event.note and event.step in QUIET_STEPS:
+            return []
+        took = self._clock() - self._began_at.get(event.instance, self._began)
+        text = f"{event.instance}  {event.step} {took:.2f}s"
+        if not event.ok:
+            text += " failed"
+        if event.note:
+            text += f": {event.note}"
+        return [text, *(f"    | {line}" for line in event.detail.splitlines())]
+
+    def _instance(self, event: e.InstanceFinished) -> list[str]:
+        took = self._clock() - self._began_at.get(f"out {event.instance}", self._began)
+        text = f"{event.instance}  {event.fate}: {event.version} after {took:.2f}s"
+        return [text + (f" ({event.reason})" if event.reason else "")]
+
+    def _finished(self, event: e.RolloutFinished) -> list[str]:
+        counts = {
+            "upgraded": event.upgraded,
+            "already there": event.current,
+            "put back": event.restored,
+            "untouched": event.untouched,
+            "out of rotation": len(event.broken),
+        }
+        said = ", ".join(f"{number} {word}" for word, number in counts.items() if number)
+        lines = [f"{event.verdict}: {said or 'nothing to do'}"]
+        if event.reason:
+            lines.append(f"because {event.reason}")
+        if event.broken:
+            lines.append(f"needs repair: {', '.join(event.broken)}")
+        return lines
+
+
+class JsonLines:
+    """One JSON object a line: ``event``, ``at`` (seconds since 1970) and the event's fields."""
+
+    def __init__(self, stream: TextIO = sys.stdout, clock: Callable[[], float] = time.time) -> None:
+        self._stream = stream
+        self._clock = clock
+
+    def __call__(self, event: e.Event) -> None:
+        """Write ``event``."""
+        record = {"event": type(event).__name__, "at": round(self._clock(), 3), **asdict(event)}
+        self._stream.write(json.dumps(record) + "\n")
+        self._stream.flush()
+
+
+class Tee:
+    """Every event to each of several receivers, from whatever thread it comes."""
+
+    def __init__(self, *receivers: Callable[[e.Event], None]) -> None:
+        self._receivers = receivers
+        self._lock = threading.Lock()
+
+    def __call__(self, event: e.Event) -> None:
+        """Pass ``event`` on."""
+        with self._lock:
+            for receiver in self._receivers:
+                receiver(event)

@@ -1,0 +1,195 @@
+"""How much of a service is in rotation, and whether one more server may leave.
+
+Capacity is the sum of the effective weights of servers that are up, ready and no backups, as a
+share of the weights recorded at the start for every server that no operator had in maint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+from fabfile.balancers.model import BackendReading, ServerReading, ServerRecord, ServerRef
+
+Readings = Mapping[tuple[str, str], BackendReading]
+"""By balancer id and backend."""
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Servers that answer for each other: one backend, or the sum of several."""
+
+    name: str
+    baseline: Mapping[ServerRef, int]
+    """Recorded weight of each server that counts."""
+
+    @property
+    def total(self) -> int:
+        """The recorded weights together: 100%."""
+        return sum(self.baseline.values())
+
+    def floor(self, min_capacity: int) -> int:
+        """The least weight that has to stay, for ``min_capacity`` percent; rounded up."""
+        return -(-self.total * min_capacity // 100)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a server may not leave now."""
+
+    pool: str
+    now: int
+    after: int
+    floor: int
+    total: int
+    silent: bool = False
+    """Its balancer could not be asked."""
+
+    def __str__(self) -> str:
+        if self.silent:
+            return f"{self.pool}: cannot be asked, so it is assumed to serve"
+        share = 100 * self.after // self.total if self.total else 0
+        if self.after <= 0:
+            return f"{self.pool}: that would take its last server"
+        return (
+            f"{self.pool}: {self.after} of {self.total} ({share}%) would stay in rotation,"
+            f" {self.floor} are needed"
+        )
+
+
+def pools(records: Iterable[ServerRecord], summed: Collection[str] = ()) -> tuple[Pool, ...]:
+    """A pool for each backend, and one over the backends of the balancers in ``summed``.
+
+    ``summed`` names balancers that each stand in front of their own host's instances only
+    (``hosts: self``): none of them alone says how much of the service is left.
+    """
+    by_backend: dict[str, dict[ServerRef, int]] = {}
+    everywhere: dict[ServerRef, int] = {}
+    for record in records:
+        if record.admin == "maint":
+            continue
+        ref = record.ref
+        by_backend.setdefault(f"{ref.balancer}:{ref.backend}", {})[ref] = record.uweight
+        if ref.balancer in summed:
+            everywhere[ref] = record.uweight
+    found = [Pool(name, baseline) for name, baseline in sorted(by_backend.items())]
+    if len({ref.balancer for ref in everywhere}) > 1:
+        found.append(Pool("all hosts together", everywhere))
+    return tuple(found)
+
+
+def weight_now(ref: ServerRef, readings: Readings) -> int:
+    """What ``ref`` takes of new requests now; 0 where nobody could say."""
+    backend = readings.get((ref.balancer, ref.backend))
+    server: ServerReading | None = backend.servers.get(ref.server) if backend else None
+    return server.weight if server is not None and server.in_rotation else 0
+
+
+class Ledger:
+    """What every pool has in rotation, kept up to date server by server.
+
+    Counting a pool afresh for every drain would make a rollout over N servers cost N * N.
+    """
+
+    def __init__(self, pools: Iterable[Pool], min_capacity: int) -> None:
+        """``min_capacity``: percent of each pool that has to stay."""
+        self._pools = tuple(pools)
+        self._floors = [pool.floor(min_capacity) for pool in self._pools]
+        self._totals = [pool.total for pool in self._pools]
+        self._left = [0] * len(self._pools)
+        self._weights: dict[ServerRef, int] = {}
+        self._taken: set[ServerRef] = set()
+        self._heard: set[tuple[str, str]] = set()
+        places: dict[ServerRef, list[int]] = {}
+        for number, pool in enumerate(self._pools):
+            for ref in pool.baseline:
+                places.setdefault(ref, []).append(number)
+                self._weights[ref] = 0
+        self._places = {ref: tuple(numbers) for ref, numbers in places.items()}
+
+    def see(self, readings: Readings, *, partial: bool = False) -> None:
+        """Take in what the balancers say; ``partial`` as in ``steps.Seen``."""
+        if partial:
+            for (balancer, backend), reading in readings.items():
+                for server in reading.servers:
+                    ref = ServerRef(balancer, backend, server)
+                    if ref in self._places:
+                        self._set(ref, weight_now(ref, readings))
+            return
+        self._heard = set(readings)
+        for ref in self._places:
+            self._set(ref, weight_now(ref, readings))
+
+    def _set(self, ref: ServerRef, weight: int) -> None:
+        change = weight - self._weights[ref]
+        self._weights[ref] = weight
+        if change and ref not in self._taken:
+            for number in self._places[ref]:
+                self._left[number] += change
+
+    def take(self, refs: Iterable[ServerRef]) -> None:
+        """These count as gone from now on, whatever the readings say."""
+        for ref in self._places.keys() & set(refs) - self._taken:
+            self._taken.add(ref)
+            for number in self._places[ref]:
+                self._left[number] -= self._weights[ref]
+
+    def give(self, refs: Iterable[ServerRef]) -> None:
+        """These count as the readings say again."""
+        for ref in self._taken & set(refs):
+            self._taken.discard(ref)
+            for number in self._places[ref]:
+                self._left[number] += self._weights[ref]
+
+    def serves(self, refs: Iterable[ServerRef]) -> bool:
+        """Whether any of them takes requests."""
+        return any(self._weights.get(ref, 0) for ref in refs)
+
+    def left(self, refs: Iterable[ServerRef]) -> tuple[tuple[str, int, int], ...]:
+        """``(name, left, total)`` of each pool that holds one of ``refs``."""
+        numbers = sorted({number for ref in refs for number in self._places.get(ref, ())})
+        return tuple((self._pools[n].name, self._left[n], self._totals[n]) for n in numbers)
+
+    def refusal(self, leaving: Collection[ServerRef]) -> Refusal | None:
+        """Why ``leaving`` may not be drained now; ``None``: it may.
+
+        A balancer that cannot be asked is assumed to serve, so nothing behind it may leave. A
+        server that takes no requests now contributes nothing, so its upgrade is never refused.
+        """
+        mine: dict[int, int] = {}
+        for ref in leaving:
+            if (ref.balancer, ref.backend) not in self._heard:
+                return Refusal(f"{ref.balancer}:{ref.backend}", 0, 0, 0, 0, silent=True)
+            weight = self._weights.get(ref, 0)
+            if weight and ref not in self._taken:
+                for number in self._places[ref]:
+                    mine[number] = mine.get(number, 0) + weight
+        for number, weight in mine.items():
+            now, floor = self._left[number], self._floors[number]
+            if now - weight <= 0 or now - weight < floor:
+                return Refusal(
+                    self._pools[number].name, now, now - weight, floor, self._totals[number]
+                )
+        return None
+
+
+def refusal(
+    leaving: Collection[ServerRef],
+    pools: Iterable[Pool],
+    readings: Readings,
+    reserved: Collection[ServerRef],
+    min_capacity: int,
+    *,
+    allow_outage: bool = False,
+) -> Refusal | None:
+    """Why ``leaving`` may not be drained now; ``None``: it may. For a single question.
+
+    ``reserved`` are servers that were granted a drain which the readings may not show yet.
+    With ``allow_outage`` nothing is refused.
+    """
+    if allow_outage:
+        return None
+    ledger = Ledger(pools, min_capacity)
+    ledger.see(readings)
+    ledger.take(reserved)
+    return ledger.refusal(leaving)

@@ -1,0 +1,395 @@
+"""The coordinator: owns every lane, grants capacity, walks the batches, decides what failure means.
+
+It does no I/O and knows no clock. A driver calls :meth:`Engine.start`, carries the returned
+orders out, and feeds each outcome to :meth:`Engine.answer`, from one thread, until
+:attr:`Engine.finished`. So no decision is ever a race.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from fabfile.balancers.model import ServerRef
+from fabfile.rollout import capacity
+from fabfile.rollout.batches import over_budget
+from fabfile.rollout.events import (
+    BatchFinished,
+    BatchStarted,
+    CapacityAwaited,
+    CapacityLeft,
+    Event,
+    InstanceFinished,
+    RolloutFinished,
+    StepFinished,
+    StepStarted,
+    Verdict,
+)
+from fabfile.rollout.plan import Plan, Target
+from fabfile.rollout.steps import (
+    AskCapacity,
+    Done,
+    Ended,
+    Failed,
+    Fate,
+    Lane,
+    Observe,
+    Outcome,
+    Pause,
+    Record,
+    Refused,
+    Seen,
+    Step,
+    Work,
+    told,
+)
+from fabfile.rollout.strategies import rolling
+
+OBSERVE_AGAIN = 0.2
+"""Seconds between two looks at the capacity while a lane waits for it."""
+CAPACITY_PATIENCE = 300
+"""Looks (a minute's worth) at a capacity that nothing of ours is holding, before giving up."""
+
+FATE_OF_RETURN: dict[Fate, Fate] = {
+    "upgraded": "restored",
+    "restored": "upgraded",
+    "untouched": "upgraded",
+    "current": "current",
+    "broken": "broken",
+}
+"""A rollback is an upgrade to the earlier release: how its lanes' ends read from outside."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """One piece of work for the driver; its outcome comes back under ``id``."""
+
+    id: int
+    work: Work
+
+
+@dataclass
+class _Running:
+    """A lane and where it stands."""
+
+    target: Target
+    lane: Lane
+    step: Step | None = None
+    held: tuple[ServerRef, ...] = ()
+    denied: int = 0
+    told: str = ""
+    called_off: bool = False
+    """It was sent home before its drain, and for nothing of its own doing."""
+
+
+@dataclass
+class _Batch:
+    """One batch on its way."""
+
+    number: int
+    hosts: tuple[str, ...]
+    queues: dict[str, deque[Target]]
+    running: dict[str, _Running] = field(default_factory=dict)
+    waiting: dict[str, _Running] = field(default_factory=dict)
+    """Those of ``running`` that want capacity, the longest waiting first."""
+    holding: int = 0
+    """How many of ``running`` were granted capacity."""
+    failed: set[str] = field(default_factory=set)
+
+
+class Engine:
+    """One rollout. ``emit`` gets every event as it happens."""
+
+    def __init__(self, plan: Plan, emit: Callable[[Event], None]) -> None:
+        self.plan = plan
+        self.fates: dict[str, Fate] = {
+            target.instance.id: "untouched" if target.change else "current"
+            for target in plan.targets
+        }
+        self.finished: RolloutFinished | None = None
+        self._emit = emit
+        self._ledger = capacity.Ledger(
+            capacity.pools(plan.baseline, plan.summed), plan.policy.min_capacity
+        )
+        self._orders: dict[int, tuple[Work, _Running | None]] = {}
+        self._next_id = 1
+        self._backlog = deque(self._batches_of(plan.batches, plan.changing))
+        self._count = len(self._backlog)
+        self._batch: _Batch | None = None
+        self._observing = False
+        self._back = False
+        self._turning = False
+        self._pausing: int | None = None
+        self._stopping = ""
+        self._reason = ""
+        self._failures = 0
+        self._upgraded: list[Target] = []
+
+    def start(self) -> list[Order]:
+        """The first orders; none when there is nothing to do (then it is finished)."""
+        return self._next_batch()
+
+    def answer(self, order: int, outcome: Outcome) -> list[Order]:
+        """Take in what became of ``order``; returns what is to be done next."""
+        work, running = self._orders.pop(order, (None, None))
+        if running is not None:
+            return self._after(self._advance(running, outcome))
+        if isinstance(work, Observe):
+            # An observer that broke has seen nothing, and nothing seen grants nothing.
+            seen = outcome if isinstance(outcome, Seen) else Seen({})
+            self._ledger.see(seen.readings, partial=seen.partial)
+            self._observing = False
+            return self._turn_back() if self._turning else self._after(self._grant())
+        if order == self._pausing:
+            self._pausing = None
+            return self._next_batch()
+        return []
+
+    def interrupt(self, why: str) -> list[Order]:
+        """Begin no new drain; what is out of rotation is finished or restored first.
+
+        A pause between two batches ends at once: its order need not be answered any more.
+        """
+        self._stopping = self._stopping or why
+        if self._pausing is None or self.finished:
+            return []
+        del self._orders[self._pausing]
+        self._pausing = None
+        return self._finish()
+
+    # lanes
+
+    def _advance(self, running: _Running, outcome: Outcome | None) -> list[Order]:
+        if running.step is not None and outcome is not None:
+            self._tell(running.target, running.step, outcome)
+            outcome = self._call_off(running, running.step, outcome)
+        try:
+            step = next(running.lane) if outcome is None else running.lane.send(outcome)
+        except StopIteration as stop:
+            return self._ended(running, stop.value)
+        running.step = step
+        self._emit(StepStarted(step.target.instance.id, step.name))
+        if isinstance(step, AskCapacity):
+            assert self._batch is not None
+            self._batch.waiting[step.target.instance.id] = running
+            return self._look(0.0)
+        return [self._order(step, running)]
+
+    def _call_off(self, running: _Running, step: Step, outcome: Outcome) -> Outcome:
+        """The last moment at which a lane can turn around without having drained anything."""
+        why = self._no_more()
+        recorded = isinstance(step, Record) and step.progress == "undo"
+        if not (why and recorded) or isinstance(outcome, Failed):
+            return outcome
+        running.called_off = True
+        return Refused(why)
+
+    def _tell(self, target: Target, step: Step, outcome: Outcome) -> None:
+        note, detail = told(outcome)
+        ok = not isinstance(outcome, Failed | Refused)
+        self._emit(StepFinished(target.instance.id, step.name, ok, note, detail))
+
+    def _ended(self, running: _Running, ended: Ended) -> list[Order]:
+        batch = self._batch
+        assert batch is not None
+        target = running.target
+        del batch.running[target.instance.id]
+        fate: Fate = ended.fate
+        if self._back:
+            fate = FATE_OF_RETURN[fate]
+        self.fates[target.instance.id] = fate
+        release = target.wanted if ended.fate == "upgraded" else target.earlier
+        self._emit(
+            InstanceFinished(
+                target.instance.id,
+                fate,
+                release.version if release else "",
+                ended.reason,
+                ended.detail,
+            )
+        )
+        if ended.fate == "upgraded":
+            if not self._back:
+                self._upgraded.append(target)
+        elif not (running.called_off and ended.fate == "untouched"):
+            batch.failed.add(target.instance.host)
+            self._failures += 1
+            self._reason = self._reason or f"{target.instance.id}: {ended.reason}"
+            batch.queues[target.instance.host].clear()
+        if running.held:
+            batch.holding -= 1
+            if ended.fate != "broken":
+                # What is broken stays counted as gone: a reading from before may still show it.
+                self._ledger.give(running.held)
+        return self._begin_next(target.instance.host)
+
+    def _begin_next(self, host: str) -> list[Order]:
+        batch = self._batch
+        assert batch is not None
+        queue = batch.queues[host]
+        if not queue or self._no_more():
+            return []
+        target = queue.popleft()
+        running = _Running(target, rolling.stop_first(target, self.plan.drain))
+        batch.running[target.instance.id] = running
+        return self._advance(running, None)
+
+    def _no_more(self) -> str:
+        """Why no further drain may begin; empty: it may."""
+        if self._stopping:
+            return self._stopping
+        if self.plan.policy.on_failure != "continue" and self._batch and self._over(self._batch):
+            return "too much has failed: what would start now would only be undone"
+        return ""
+
+    def _over(self, batch: _Batch) -> bool:
+        policy = self.plan.policy
+        if policy.max_failures is not None and self._failures > policy.max_failures:
+            return True
+        return over_budget(len(batch.failed), len(batch.hosts), policy.max_fail_percentage)
+
+    # capacity
+
+    def _look(self, after: float) -> list[Order]:
+        if self._observing:
+            return []
+        self._observing = True
+        return [self._order(Observe(after), None)]
+
+    def _grant(self) -> list[Order]:
+        batch = self._batch
+        if batch is None:
+            return []
+        orders: list[Order] = []
+        for name, lane in list(batch.waiting.items()):
+            reply = self._decide(batch, lane)
+            if reply is not None:
+                del batch.waiting[name]
+                orders += self._advance(lane, reply)
+        return orders
+
+    def _decide(self, batch: _Batch, lane: _Running) -> Done | Refused | None:
+        why = self._no_more()
+        if why:
+            lane.called_off = True
+            return Refused(why)
+        refs = lane.target.refs
+        refused = self._ledger.refusal(refs)
+        if refused is None or (self.plan.allow_outage and not refused.silent):
+            lane.held = refs
+            batch.holding += bool(refs)
+            self._ledger.take(refs)
+            self._emit(CapacityLeft(lane.target.instance.id, self._ledger.left(refs)))
+            return Done()
+        if refused.pool != lane.told:
+            lane.told = refused.pool
+            self._emit(CapacityAwaited(lane.target.instance.id, str(refused)))
+        lane.denied = 0 if batch.holding else lane.denied + 1
+        if lane.denied > CAPACITY_PATIENCE:
+            return Refused(f"no capacity to spare: {refused}")
+        return None
+
+    # batches
+
+    def _batches_of(
+        self, batches: Sequence[tuple[str, ...]], targets: Sequence[Target]
+    ) -> list[tuple[tuple[str, ...], tuple[Target, ...]]]:
+        by_host: dict[str, list[Target]] = {}
+        for target in targets:
+            by_host.setdefault(target.instance.host, []).append(target)
+        found = []
+        for hosts in batches:
+            mine = tuple(host for host in hosts if host in by_host)
+            if mine:
+                found.append((mine, tuple(t for host in mine for t in by_host[host])))
+        return found
+
+    def _next_batch(self) -> list[Order]:
+        if not self._backlog or self._stopping:
+            return self._finish()
+        hosts, targets = self._backlog.popleft()
+        number = self._count - len(self._backlog)
+        queues: dict[str, deque[Target]] = {host: deque() for host in hosts}
+        for target in targets:
+            queues[target.instance.host].append(target)
+        self._batch = _Batch(number, hosts, queues)
+        self._emit(BatchStarted(number, self._count, hosts, self._back))
+        orders: list[Order] = []
+        for _ in range(max(self.plan.policy.instances_at_once, 1)):
+            for host in hosts:
+                orders += self._begin_next(host)
+        return orders
+
+    def _after(self, orders: list[Order]) -> list[Order]:
+        """What follows from where things stand now: look again, or the batch's end."""
+        batch = self._batch
+        if batch is not None and batch.waiting:
+            orders += self._look(OBSERVE_AGAIN)
+        if orders or batch is None or batch.running or self.finished:
+            return orders
+        self._batch = None
+        self._emit(BatchFinished(batch.number, tuple(sorted(batch.failed))))
+        return self._after_batch(batch)
+
+    def _after_batch(self, batch: _Batch) -> list[Order]:
+        policy = self.plan.policy
+        if self._over(batch):
+            if policy.on_failure == "hold" or self._back:
+                return self._finish()
+            if policy.on_failure == "rollback":
+                self._back = self._turning = True
+                return self._look(0.0)
+        if self._backlog and policy.pause > 0 and not self._stopping and not self._back:
+            order = self._order(Pause(policy.pause), None)
+            self._pausing = order.id
+            return [order]
+        return self._next_batch()
+
+    def _turn_back(self) -> list[Order]:
+        """Every upgraded instance goes to its own earlier release.
+
+        Those that are down first, because that costs nothing and gives capacity; then the newest.
+        """
+        self._turning = False
+        self._failures = 0
+        targets = [t.back() for t in reversed(self._upgraded) if t.earlier is not None]
+        targets.sort(key=lambda target: self._ledger.serves(target.refs))
+        size = max(len(hosts) for hosts in self.plan.batches)
+        hosts = list(dict.fromkeys(target.instance.host for target in targets))
+        batches = [tuple(hosts[i : i + size]) for i in range(0, len(hosts), size)]
+        self._backlog = deque(self._batches_of(batches, targets))
+        self._count = len(self._backlog)
+        return self._next_batch()
+
+    def _finish(self) -> list[Order]:
+        fates = list(self.fates.values())
+        broken = tuple(sorted(name for name, fate in self.fates.items() if fate == "broken"))
+        self.finished = RolloutFinished(
+            self.plan.id,
+            self._verdict(fates),
+            self.plan.version,
+            fates.count("upgraded"),
+            fates.count("current"),
+            fates.count("restored"),
+            fates.count("untouched"),
+            broken,
+            self._reason or self._stopping,
+        )
+        self._emit(self.finished)
+        return []
+
+    def _verdict(self, fates: Sequence[Fate]) -> Verdict:
+        if "broken" in fates:
+            return "needs-repair"
+        if all(fate in ("upgraded", "current") for fate in fates) and not self._back:
+            return "done"
+        if self._stopping:
+            return "interrupted"
+        return "held" if "upgraded" in fates else "rolled-back"
+
+    def _order(self, work: Work, running: _Running | None) -> Order:
+        order = Order(self._next_id, work)
+        self._next_id += 1
+        self._orders[order.id] = (work, running)
+        return order

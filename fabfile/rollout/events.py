@@ -1,0 +1,131 @@
+"""What the engine says: its only output. Consoles, journals, metrics and reports consume it.
+
+Events carry no time; whoever receives them stamps them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Verdict = Literal["done", "rolled-back", "held", "needs-repair", "interrupted"]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Base of all events."""
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseStarted(Event):
+    """A stretch of work before the first batch: preflight, pull, stage, lock."""
+
+    phase: str
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseFinished(Event):
+    """It is through. ``note`` says what it found, in a few words."""
+
+    phase: str
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutStarted(Event):
+    """The plan is frozen and written; the first batch comes next."""
+
+    rollout: str
+    service: str
+    version: str
+    hosts: tuple[str, ...]
+    changing: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class BatchStarted(Event):
+    """Batch ``number`` of ``of``, counted from 1. ``back``: it undoes earlier ones."""
+
+    number: int
+    of: int
+    hosts: tuple[str, ...]
+    back: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StepStarted(Event):
+    """An instance began a step."""
+
+    instance: str
+    step: str
+
+
+@dataclass(frozen=True, slots=True)
+class StepFinished(Event):
+    """An instance's step ended. ``note`` is empty when there is nothing to add."""
+
+    instance: str
+    step: str
+    ok: bool
+    note: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CapacityLeft(Event):
+    """What stays in rotation when a drain was granted: ``(name, left, total)`` of each pool that
+    the instance is in."""
+
+    instance: str
+    pools: tuple[tuple[str, int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CapacityAwaited(Event):
+    """An instance has to wait for capacity, and why."""
+
+    instance: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceFinished(Event):
+    """An instance is through; ``fate`` as in ``steps.Fate``."""
+
+    instance: str
+    fate: str
+    version: str
+    reason: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchFinished(Event):
+    """All lanes of a batch ended."""
+
+    number: int
+    failed: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Notice(Event):
+    """Something a person should know, in one line."""
+
+    text: str
+    host: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutFinished(Event):
+    """The end. Counts are of instances."""
+
+    rollout: str
+    verdict: Verdict
+    version: str
+    upgraded: int
+    current: int
+    restored: int
+    untouched: int
+    broken: tuple[str, ...]
+    reason: str = ""

@@ -1,0 +1,139 @@
+"""What one rollout is going to do, frozen before the first change.
+
+A plan is written to every host it touches, as JSON, and is all that recovery needs: it never
+reads today's inventory, templates or registry.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from fabfile.balancers.model import ServerRecord, ServerRef
+from fabfile.inventory.model import Count as _Count
+from fabfile.inventory.model import Drain, Instance, RolloutPolicy
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Release:
+    """What an instance is: an image, its compose block and its env file, under one id."""
+
+    id: str
+    version: str
+    digest: str
+
+    def __str__(self) -> str:
+        return f"{self.version} ({self.id})"
+
+
+@dataclass(frozen=True)
+class Target:
+    """One instance of the plan."""
+
+    instance: Instance
+    wanted: Release
+    earlier: Release | None
+    """What it was before; ``None``: there was no container, or none of ours."""
+    servers: tuple[ServerRecord, ...]
+    """It on each balancer, with the weight and state to put back."""
+    change: bool = True
+    """False: it is what is wanted already, and stays untouched."""
+
+    @property
+    def refs(self) -> tuple[ServerRef, ...]:
+        """The full names of its servers."""
+        return tuple(record.ref for record in self.servers)
+
+    def back(self) -> Target:
+        """The same instance on its way to the release it had before."""
+        assert self.earlier is not None
+        return replace(self, wanted=self.earlier, earlier=self.wanted, change=True)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One rollout of one service."""
+
+    id: str
+    service: str
+    version: str
+    digest: str
+    owner: str
+    reason: str
+    batches: tuple[tuple[str, ...], ...]
+    targets: tuple[Target, ...]
+    """In the order they are upgraded."""
+    baseline: tuple[ServerRecord, ...]
+    """Every server of every backend, the service's other hosts included: 100% capacity."""
+    summed: tuple[str, ...] = ()
+    """Balancers whose capacity also counts together (``hosts: self``)."""
+    policy: RolloutPolicy = field(default_factory=RolloutPolicy)
+    drain: Drain = field(default_factory=Drain)
+    allow_outage: bool = False
+    chosen: bool = False
+    """The hosts were picked by hand: a subset is a choice, not drift."""
+
+    @property
+    def changing(self) -> tuple[Target, ...]:
+        """The targets that something is to be done for."""
+        return tuple(target for target in self.targets if target.change)
+
+    def on(self, host: str) -> tuple[Target, ...]:
+        """The targets on ``host``."""
+        return tuple(target for target in self.targets if target.instance.host == host)
+
+    def to_json(self) -> str:
+        """The plan as it is written to the hosts."""
+        return json.dumps({"format": FORMAT, **asdict(self)}, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Plan:
+        """Read what :meth:`to_json` wrote.
+
+        Raises ``ValueError`` for anything else, a later format included.
+        """
+        try:
+            raw = json.loads(text)
+            if raw.pop("format") != FORMAT:
+                raise ValueError("written by another version of Evenkeel")
+            return _plan(raw)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"not a plan: {error}") from error
+
+
+def _record(raw: Mapping[str, Any]) -> ServerRecord:
+    return ServerRecord(**{**raw, "ref": ServerRef(**raw["ref"])})
+
+
+def _release(raw: Mapping[str, Any] | None) -> Release | None:
+    return None if raw is None else Release(**raw)
+
+
+def _target(raw: Mapping[str, Any]) -> Target:
+    return Target(
+        Instance(**raw["instance"]),
+        Release(**raw["wanted"]),
+        _release(raw["earlier"]),
+        tuple(map(_record, raw["servers"])),
+        raw["change"],
+    )
+
+
+def _plan(raw: dict[str, Any]) -> Plan:
+    policy = dict(raw["policy"])
+    policy["serial"] = tuple(_Count(**count) for count in policy["serial"])
+    return Plan(
+        **{
+            **raw,
+            "batches": tuple(map(tuple, raw["batches"])),
+            "targets": tuple(map(_target, raw["targets"])),
+            "baseline": tuple(map(_record, raw["baseline"])),
+            "summed": tuple(raw["summed"]),
+            "policy": RolloutPolicy(**policy),
+            "drain": Drain(**raw["drain"]),
+        }
+    )

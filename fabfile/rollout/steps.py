@@ -1,0 +1,217 @@
+"""The steps a lane asks for, and what it is told about each.
+
+A lane is a generator: it yields a :class:`Step`, a driver carries it out, and the lane is sent an
+:class:`Outcome`. Durations are seconds. Nothing here does anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from fabfile.balancers.model import ServerRef
+from fabfile.rollout.capacity import Readings
+from fabfile.rollout.plan import Release, Target
+
+Progress = Literal["undo", "recreated", "done", "restored"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """Something to be done for one instance."""
+
+    target: Target
+
+    @property
+    def name(self) -> str:
+        """How it is called in events: ``await-idle``."""
+        word = type(self).__name__
+        return "".join(f"-{c.lower()}" if c.isupper() else c for c in word).lstrip("-")
+
+
+@dataclass(frozen=True)
+class Record(Step):
+    """Write down, durably and on the hosts it concerns, how far the instance is."""
+
+    progress: Progress
+
+
+@dataclass(frozen=True)
+class AskCapacity(Step):
+    """May its servers leave rotation? The engine itself answers, from a fresh reading."""
+
+
+@dataclass(frozen=True)
+class TakeOut(Step):
+    """No new requests: weight 0 or state drain on every balancer, read back.
+
+    A server that is in maint already stays in maint: drain would let pinned clients in.
+    """
+
+
+@dataclass(frozen=True)
+class AwaitIdle(Step):
+    """Wait until nothing is in flight on any balancer, old processes after a reload included.
+
+    Idle is nothing running and nothing queued in two reads between which no session was added.
+    Answered by :class:`Idle`, :class:`Busy` or :class:`Reverted`.
+    """
+
+    deadline: float
+    maint: bool
+    """The state the balancers must still show: maint, or drained."""
+
+
+@dataclass(frozen=True)
+class Shut(Step):
+    """Maint on every balancer: pinned clients go elsewhere, what runs may finish."""
+
+
+@dataclass(frozen=True)
+class Cut(Step):
+    """Close what is still open on its servers, and say whose it was."""
+
+
+@dataclass(frozen=True)
+class Recreate(Step):
+    """Put ``release`` in place of the container and start it."""
+
+    release: Release
+
+
+@dataclass(frozen=True)
+class AwaitHealthy(Step):
+    """Wait until the container runs ``release`` and answers its health check steadily."""
+
+    release: Release
+
+
+@dataclass(frozen=True)
+class Admit(Step):
+    """Recorded weight and state back; the balancers' own fresh checks let it in."""
+
+
+@dataclass(frozen=True)
+class AwaitAdmitted(Step):
+    """Wait until every balancer shows the recorded weight and state, and the server up."""
+
+    deadline: float
+
+
+@dataclass(frozen=True)
+class Restore(Step):
+    """Recorded weight and state back at once, for an instance whose container never stopped."""
+
+
+@dataclass(frozen=True)
+class Observe:
+    """Read every backend; not before ``after`` seconds have passed."""
+
+    after: float = 0.0
+    name: str = "observe"
+
+
+@dataclass(frozen=True)
+class Pause:
+    """Let ``seconds`` go by between two batches."""
+
+    seconds: float
+    name: str = "pause"
+
+
+@dataclass(frozen=True)
+class Done:
+    """It is done, and was read back where it can be."""
+
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Idle(Done):
+    """Nothing is in flight. ``waited`` seconds went into it."""
+
+    waited: float = 0.0
+
+
+@dataclass(frozen=True)
+class Busy:
+    """The deadline passed with ``sessions`` still in flight."""
+
+    sessions: Mapping[ServerRef, int] = field(default_factory=dict)
+    waited: float = 0.0
+
+
+@dataclass(frozen=True)
+class Reverted:
+    """A balancer no longer shows what was ordered: reloaded, restarted or changed by somebody."""
+
+    balancers: tuple[str, ...]
+    waited: float = 0.0
+
+
+@dataclass(frozen=True)
+class Failed:
+    """It did not work. ``detail`` is for a person: the last lines of a log."""
+
+    reason: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Refused:
+    """No capacity is granted, and waiting any longer is pointless."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The answer to :class:`Observe`; a balancer that could not be asked is missing."""
+
+    readings: Readings
+    partial: bool = False
+    """Only the servers that may have changed since the last Seen are in it; all the rest, silent
+    balancers included, is as it was. A driver that can tell saves counting a large fleet."""
+
+
+Outcome = Done | Busy | Reverted | Failed | Refused | Seen
+Work = Step | Observe | Pause
+
+
+def told(outcome: Outcome) -> tuple[str, str]:
+    """``outcome`` for a person: one line, empty when there is nothing to add, and detail."""
+    match outcome:
+        case Failed(reason, detail):
+            return reason, detail
+        case Refused(reason):
+            return reason, ""
+        case Busy(sessions):
+            return f"{sum(sessions.values())} still in flight", ""
+        case Reverted(balancers):
+            return "undone on " + ", ".join(balancers), ""
+        case Done(note):
+            return note, ""
+        case _:
+            return "", ""
+
+
+Fate = Literal["current", "upgraded", "restored", "untouched", "broken"]
+"""How an instance ended.
+
+current: nothing to do · upgraded: on the wanted release, in rotation · restored: something
+failed, on its earlier release, in rotation · untouched: never out of rotation · broken: out of
+rotation and recorded.
+"""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a lane returns for one instance."""
+
+    fate: Fate
+    reason: str = ""
+    detail: str = ""
+
+
+Lane = Generator[Step, Outcome, Ended]

@@ -1,0 +1,167 @@
+"""Rolling, stop-first: one instance leaves rotation, is replaced, and comes back.
+
+A lane touches nothing itself; see ``rollout.steps`` for what each step promises. The order is
+that of docs/design: a server is in maint and idle on every balancer before its container stops,
+and it takes requests again only after every balancer's own fresh checks have passed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+from fabfile.inventory.model import Drain
+from fabfile.rollout.plan import Release, Target
+from fabfile.rollout.steps import (
+    Admit,
+    AskCapacity,
+    AwaitAdmitted,
+    AwaitHealthy,
+    AwaitIdle,
+    Busy,
+    Cut,
+    Ended,
+    Failed,
+    Idle,
+    Lane,
+    Outcome,
+    Record,
+    Recreate,
+    Refused,
+    Restore,
+    Reverted,
+    Shut,
+    Step,
+    TakeOut,
+)
+
+ADMIT_DEADLINE = 60.0
+"""Seconds a balancer's own checks may take to let a healthy instance in."""
+CUT_DEADLINE = 5.0
+"""Seconds that closed sessions may take to be gone."""
+WAIT_FACTOR = 10
+"""``on_timeout: wait`` becomes ``abort`` after that many times the drain's timeout."""
+REDO_LIMIT = 5
+"""How often a drain that somebody or a reload undid is done again."""
+
+Part = Generator[Step, Outcome, Failed | None]
+
+
+def stop_first(target: Target, drain: Drain) -> Lane:
+    """Upgrade one instance to ``target.wanted``, or leave it as it was."""
+    granted = yield AskCapacity(target)
+    if isinstance(granted, Refused | Failed):
+        return Ended("untouched", granted.reason)
+    recorded = yield Record(target, "undo")
+    if isinstance(recorded, Failed):
+        return Ended("untouched", recorded.reason, recorded.detail)
+    if isinstance(recorded, Refused):
+        return (yield from close(target, Ended("untouched", recorded.reason)))
+    problem = yield from leave(target, drain)
+    if problem is not None:
+        return (yield from stay(target, problem))
+    problem = yield from bring(target, target.wanted)
+    if problem is None:
+        return (yield from close(target, Ended("upgraded")))
+    return (yield from fall_back(target, drain, problem))
+
+
+def leave(target: Target, drain: Drain, *, at_once: bool = False) -> Part:
+    """Out of rotation on every balancer, and nothing in flight on any.
+
+    ``at_once``: straight to maint, for a release that is not fit for pinned clients either.
+    """
+    spent = 0.0
+    limit = drain.timeout * (WAIT_FACTOR if drain.on_timeout == "wait" else 1)
+    orders: tuple[tuple[Step, float], ...] = (
+        (TakeOut(target), drain.sticky_grace),
+        (Shut(target), limit),
+    )
+    for _ in range(REDO_LIMIT):
+        seen: Outcome = Reverted(())
+        for order, deadline in orders[1:] if at_once else orders:
+            ordered = yield order
+            if isinstance(ordered, Failed):
+                return ordered
+            left = max(min(deadline, limit - spent), 0.0)
+            seen = yield AwaitIdle(target, left, isinstance(order, Shut))
+            if isinstance(seen, Failed):
+                return seen
+            assert isinstance(seen, Idle | Busy | Reverted)
+            spent += seen.waited
+            if isinstance(seen, Reverted):
+                break
+        if isinstance(seen, Busy):
+            seen = yield from overdue(target, drain, seen)
+        if isinstance(seen, Failed):
+            return seen
+        if not isinstance(seen, Reverted):
+            return None
+    return Failed("its drain was undone again and again by a reload or by somebody")
+
+
+def overdue(target: Target, drain: Drain, busy: Busy) -> Generator[Step, Outcome, Outcome]:
+    """The drain's deadline passed with requests still running; how it stands after the policy."""
+    if drain.on_timeout != "cut":
+        return Failed(f"{sum(busy.sessions.values())} requests still run after {busy.waited:.0f} s")
+    cut = yield Cut(target)
+    if isinstance(cut, Failed):
+        return cut
+    return (yield AwaitIdle(target, CUT_DEADLINE, maint=True))
+
+
+def bring(target: Target, release: Release) -> Part:
+    """Start ``release`` and, when it is healthy, let the balancers take it in."""
+    for step in (Recreate(target, release), AwaitHealthy(target, release)):
+        outcome = yield step
+        if isinstance(outcome, Failed):
+            return outcome
+    return (yield from come_back(target))
+
+
+def come_back(target: Target) -> Part:
+    """Recorded weight and state on every balancer, admitted by its own checks."""
+    for _ in range(REDO_LIMIT):
+        ordered = yield Admit(target)
+        if isinstance(ordered, Failed):
+            return ordered
+        seen = yield AwaitAdmitted(target, ADMIT_DEADLINE)
+        if isinstance(seen, Failed):
+            return seen
+        if not isinstance(seen, Reverted):
+            return None
+    return Failed("its return was undone again and again by a reload or by somebody")
+
+
+def stay(target: Target, problem: Failed) -> Lane:
+    """Its container never stopped: put weight and state back as they were."""
+    restored = yield Restore(target)
+    if isinstance(restored, Failed):
+        return broken(problem, restored)
+    return (yield from close(target, Ended("untouched", problem.reason, problem.detail)))
+
+
+def fall_back(target: Target, drain: Drain, problem: Failed) -> Lane:
+    """The wanted release failed: put the earlier one back before anything else."""
+    left = yield from leave(target, drain, at_once=True)
+    if left is not None or target.earlier is None:
+        return broken(problem, left)
+    again = yield from bring(target, target.earlier)
+    if again is not None:
+        yield Shut(target)
+        return broken(problem, again)
+    return (yield from close(target, Ended("restored", problem.reason, problem.detail)))
+
+
+def close(target: Target, ended: Ended) -> Lane:
+    """Record that the instance is through; a failing record makes a repair necessary."""
+    recorded = yield Record(target, "done" if ended.fate == "upgraded" else "restored")
+    if isinstance(recorded, Failed):
+        return Ended("broken", f"not recorded: {recorded.reason}", recorded.detail)
+    return ended
+
+
+def broken(first: Failed, then: Failed | None) -> Ended:
+    """Out of rotation and recorded; both reasons are told."""
+    reason = first.reason if then is None else f"{first.reason}; then {then.reason}"
+    details = [failed.detail for failed in (first, then) if failed is not None and failed.detail]
+    return Ended("broken", reason, "\n".join(details))

@@ -1,0 +1,249 @@
+"""Templates in, releases out: what one host's compose project is made of.
+
+A rendered template is cut in two: the blocks of our instances (``app_1`` …), each of which becomes
+part of a release of its own, and the base, which is everything else (a database, networks,
+volumes). On the host the base and the current block of each instance are put together again, so
+the compose file there always says what is meant to run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from fabfile.errors import PreflightFailed
+from fabfile.inventory.model import Host, Instance, Service
+
+TEMPLATES = Path(__file__).parents[2] / "templates"
+"""The templates that come with Evenkeel."""
+COMPOSE_TEMPLATE = "docker-compose.yml.j2"
+
+
+@dataclass(frozen=True)
+class StagedRelease:
+    """One release of one instance, ready to be laid on its host."""
+
+    id: str
+    version: str
+    digest: str
+    instance: Instance
+    base: str
+    """The rest of the compose file, ending with its ``services:``."""
+    block: str
+    """The instance's own block, indented to follow ``base``."""
+    env: str
+    """The env file; holds secrets, goes nowhere but to the host's mode-0600 file."""
+    image: str
+    """``repository@digest``."""
+
+    @property
+    def record(self) -> dict[str, str]:
+        """What ``release.json`` says."""
+        return {
+            "release": self.id,
+            "version": self.version,
+            "digest": self.digest,
+            "image": self.image,
+            "service": self.instance.service,
+            "instance": self.instance.name,
+        }
+
+
+def render(
+    service: Service,
+    host: Host,
+    version: str,
+    *,
+    versions: Mapping[str, str] | None = None,
+) -> str:
+    """The compose file's text for ``host``, with every instance at ``version``.
+
+    ``versions`` overrides it per instance. Raises :class:`PreflightFailed` when the template
+    does not render.
+    """
+    path = service.template or TEMPLATES / COMPOSE_TEMPLATE
+    environment = Environment(
+        loader=FileSystemLoader([path.parent, TEMPLATES]),
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=False,  # noqa: S701 - this is YAML, not HTML
+    )
+    try:
+        template = environment.get_template(path.name)
+        return template.render(context(service, host, version, versions or {}))
+    except TemplateError as error:
+        line = getattr(error, "lineno", None)
+        where = f"{path}:{line}" if line else str(path)
+        raise PreflightFailed(f"{where}: the template does not render: {error}") from error
+
+
+def context(
+    service: Service, host: Host, version: str, versions: Mapping[str, str]
+) -> dict[str, object]:
+    """What a template may use, nested and flat."""
+    instances = []
+    flat: dict[str, object] = {}
+    for instance in service.instances_on(host.name):
+        own = versions.get(instance.name, version)
+        instances.append(
+            {
+                "name": instance.name,
+                "number": instance.number,
+                "version": own,
+                "image": f"{service.image}:{own}",
+                "port": service.port,
+                "publish": instance.port or None,
+                "down": False,
+                "env": dict(service.env),
+                "resources": service.resources,
+            }
+        )
+        flat |= {
+            f"{instance.name}_version": own,
+            f"{instance.name}_port": instance.port,
+            f"{instance.name}_down": False,
+        }
+    return {
+        **service.variables,
+        **flat,
+        "version": version,
+        "image": service.image,
+        "instances": instances,
+        "service": service,
+        "host": host,
+        "port": service.port,
+        "env": dict(service.env),
+        "resources": service.resources,
+        "stop_grace": service.stop_grace,
+    }
+
+
+def releases(
+    service: Service,
+    host: Host,
+    version: str,
+    digest: str,
+    secrets: Mapping[str, str],
+    salt: str,
+) -> tuple[StagedRelease, ...]:
+    """One release for each instance on ``host``.
+
+    Raises :class:`PreflightFailed` when the rendered text is no compose file, lacks an
+    instance, or uses another image than the service's.
+    """
+    project = _parse(render(service, host, version), service)
+    services = project.pop("services", None)
+    if not isinstance(services, dict):
+        raise PreflightFailed(f"{_path(service)}: renders to a file without services")
+    blocks = {i: services.pop(i.name, None) for i in service.instances_on(host.name)}
+    base = _base(project, services)
+    env = "".join(f"{name}={_env_value(value)}\n" for name, value in sorted(secrets.items()))
+    found = []
+    for instance, block in blocks.items():
+        if not isinstance(block, dict):
+            raise PreflightFailed(f"{_path(service)}: renders without a service {instance.name}")
+        _check_image(service, instance, block, version)
+        found.append(_release(service, instance, block, base, env, version, digest, salt))
+    return tuple(found)
+
+
+def _release(
+    service: Service,
+    instance: Instance,
+    block: dict[str, Any],
+    base: str,
+    env: str,
+    version: str,
+    digest: str,
+    salt: str,
+) -> StagedRelease:
+    image = f"{service.image}@{digest}"
+    block = {**block, "image": image}
+    # Keyed with a secret of the host: an id is printed and logged, and must not let anybody
+    # try out guesses of a password.
+    text = json.dumps([block, env, version], sort_keys=True, default=str)
+    identity = hmac.new(salt.encode(), text.encode(), hashlib.sha256).hexdigest()[:12]
+    block["labels"] = {
+        **_labels(block.get("labels")),
+        "evenkeel.release": identity,
+        "evenkeel.version": version,
+        "evenkeel.service": service.name,
+    }
+    if env:
+        own = block.get("env_file", [])
+        files = [own] if isinstance(own, str) else list(own)
+        block["env_file"] = [*files, f"releases/{identity}/env"]
+    body = _dump({instance.name: block})
+    indented = "".join(f"  {line}\n" for line in body.splitlines())
+    return StagedRelease(identity, version, digest, instance, base, indented, env, image)
+
+
+def without_image(release: StagedRelease, image: str) -> StagedRelease:
+    """The same release, running ``image``: for a dry run that knows no digest."""
+    return replace(release, block=release.block.replace(release.image, image), image=image)
+
+
+def _check_image(
+    service: Service, instance: Instance, block: Mapping[str, Any], version: str
+) -> None:
+    image = block.get("image")
+    if image not in (f"{service.image}:{version}", service.image):
+        raise PreflightFailed(
+            f"{_path(service)}: {instance.name} uses the image {image},"
+            f" the inventory says {service.image}"
+        )
+
+
+def _labels(labels: Any) -> dict[str, str]:
+    if isinstance(labels, list):
+        return dict(str(label).partition("=")[::2] for label in labels)
+    return dict(labels or {})
+
+
+def _env_value(value: str) -> str:
+    """Compose reads env files like a shell would: single quotes keep a value as it is."""
+    if "\n" in value or "'" in value:
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$")
+        return '"' + escaped.replace("\n", "\\n") + '"'
+    return f"'{value}'"
+
+
+def _base(project: Mapping[str, Any], services: Mapping[str, Any]) -> str:
+    head = _dump(dict(project)) if project else ""
+    body = _dump(dict(services)) if services else ""
+    return head + "services:\n" + "".join(f"  {line}\n" for line in body.splitlines())
+
+
+def _path(service: Service) -> str:
+    return str(service.template or TEMPLATES / COMPOSE_TEMPLATE)
+
+
+def _parse(text: str, service: Service) -> dict[str, Any]:
+    try:
+        loaded = YAML(typ="safe", pure=True).load(text)
+    except YAMLError as error:
+        raise PreflightFailed(f"{_path(service)}: renders to broken YAML: {error}") from error
+    if not isinstance(loaded, dict):
+        raise PreflightFailed(f"{_path(service)}: renders to no compose file")
+    return loaded
+
+
+def _dump(data: Mapping[str, Any]) -> str:
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False
+    yaml.width = 4096
+    stream = io.StringIO()
+    yaml.dump(dict(data), stream)
+    return stream.getvalue()

@@ -1,0 +1,28 @@
+# All there is to know about an application host before anything changes. $folder, $project.
+say() { printf '\n== %s\n' "$1"; }
+say docker
+docker version --format '{{.Server.Version}}' 2>&1
+say compose
+docker compose version --short 2>&1
+say tools
+for tool in curl flock tar timeout; do command -v $tool >/dev/null || echo $tool; done
+say disk
+df -Pk /var/lib/docker 2>/dev/null | tail -n 1
+df -Pk "$folder" 2>/dev/null | tail -n 1
+say project
+if [ -e "$folder" ]; then
+    if [ -w "$folder" ]; then echo ok; else echo "not writable"; fi
+elif [ -w "$(dirname "$folder")" ]; then
+    echo absent
+else
+    echo "absent, and $(dirname "$folder") is not writable"
+fi
+[ -e "$folder/docker-compose.yml" ] && echo provisioned
+say current
+for link in "$folder"/current/*; do
+    [ -L "$link" ] && echo "$(basename "$link") $(basename "$(readlink "$link")")"
+done
+say kept
+for file in "$folder"/releases/*/release.json; do [ -e "$file" ] && cat "$file"; done
+say containers
+list_containers
