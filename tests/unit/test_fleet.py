@@ -73,10 +73,6 @@ hosts:
 groups: {web: {hosts: [web1, web2]}}
 """
 
-needs_inventory = pytest.mark.skipif(
-    not (ROOT / "fabfile/inventory/loader.py").exists(), reason="the inventory is not there yet"
-)
-
 
 @pytest.fixture(scope="session")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -138,7 +134,6 @@ def test_without_fabric_yaml_it_says_so_and_does_nothing(project: Path, tmp_path
     assert "executor_class" in done.stderr
 
 
-@needs_inventory
 @pytest.mark.parametrize("hosts", ["web1,web2", "web", "web1,web"])
 def test_tasks_for_each_host_get_it_as_the_inventory_says(project: Path, hosts: str) -> None:
     done = run(project, "-H", hosts, "each")
@@ -158,7 +153,6 @@ def test_hosts_that_a_task_names_itself_are_used_unless_others_are_given(project
     assert run(project, "-H", "a@b:1", "fixed").stdout == "fixed b 1\n"
 
 
-@needs_inventory
 def test_a_mistyped_host_stops_everything_before_it_began(project: Path) -> None:
     done = run(project, "-H", "web1,wbe2", "each")
     assert (done.returncode, done.stdout) == (2, "")
@@ -166,7 +160,6 @@ def test_a_mistyped_host_stops_everything_before_it_began(project: Path) -> None
     assert "web2" in done.stderr
 
 
-@needs_inventory
 def test_a_local_host_runs_commands_here_and_their_exit_code_is_ours(project: Path) -> None:
     done = run(project, "-H", "here", "run", "--", "echo hi; exit 7")
     assert (done.returncode, done.stdout) == (7, "hi\n")
@@ -179,7 +172,6 @@ def test_run_without_a_command_or_without_hosts_says_what_is_missing(project: Pa
         assert "fab -H web1,web2 run -- uptime" in done.stderr
 
 
-@needs_inventory
 def test_an_unreachable_host_is_one_clear_line(project: Path) -> None:
     done = run(project, "-H", "shut", "connects")
     assert done.returncode == 1
