@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import ContextDecorator
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from invoke.config import Config
 from invoke.context import Context
@@ -144,10 +144,13 @@ class FleetTask(Task):  # type: ignore[type-arg]
             return super().__call__(*args, **kwargs)
 
 
-def fleet_task(**kwargs: Any) -> Callable[[Callable[..., None]], FleetTask]:
-    """Like ``@task(...)``, for a :class:`FleetTask`."""
-    made: Callable[[Callable[..., None]], FleetTask] = task(**{"klass": FleetTask, **kwargs})
-    return made
+@overload
+def fleet_task(body: Callable[..., None], /) -> FleetTask: ...
+@overload
+def fleet_task(**kwargs: Any) -> Callable[[Callable[..., None]], FleetTask]: ...
+def fleet_task(*args: Any, **kwargs: Any) -> Any:
+    """Like ``@task`` or ``@task(...)``, for a :class:`FleetTask`."""
+    return task(*args, **{"klass": FleetTask, **kwargs})
 
 
 def run_remainder(context: Context) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 
 import paramiko
 
@@ -25,6 +26,10 @@ CONVERSATIONS = 2
 an ended session out) this stays below sshd's MaxSessions of 10."""
 OPEN_TIMEOUT = 10.0
 """Seconds for a session to open on a connection that looks alive."""
+LATE = 4
+"""Refusals of a session, over 75 ms, that are taken for sshd's being late."""
+HOPELESS = 10
+"""Refusals, over 2.5 s, without another session of ours open, after which we give up."""
 
 
 class SshTransport:
@@ -93,7 +98,7 @@ class SshTransport:
 
     def _session(self, slots: Slots) -> paramiko.Channel:
         """A new session for the slot we hold; when it raises, the slot was given back."""
-        tries = 0
+        tries = refusals = 0
         while True:
             try:
                 transport = self._alive()
@@ -102,9 +107,11 @@ class SshTransport:
                 raise
             try:
                 return transport.open_session(timeout=OPEN_TIMEOUT)
-            except paramiko.ChannelException as error:
-                self._refused(slots, error)
             except (paramiko.SSHException, OSError, EOFError) as error:
+                if _is_refusal(error, transport):
+                    refusals += 1
+                    self._refused(slots, refusals, error)
+                    continue
                 # Nothing was sent yet, so one more try on a fresh connection is safe.
                 transport.close()
                 tries += 1
@@ -119,10 +126,27 @@ class SshTransport:
             if transport is not None:
                 return transport
 
-    def _refused(self, slots: Slots, error: paramiko.ChannelException) -> None:
-        """A live sshd refused a session: its MaxSessions is lower. Wait for one of ours to end."""
-        if not slots.refused():
+    def _refused(self, slots: Slots, refusals: int, error: Exception) -> None:
+        """A live sshd refused a session, the ``refusals``-th time in a row: wait.
+
+        The first times it may only be late: it reads our close and our next open in one go, and
+        counts the ended session out afterwards. Then its MaxSessions must be lower than we think.
+        """
+        time.sleep(min(0.005 * 2**refusals, 0.5))
+        if refusals < LATE:
+            return
+        if not slots.refused() and refusals >= HOPELESS:
             raise Unreachable(
-                self._name, f"sshd allows no further session ({error.text}): raise its MaxSessions"
+                self._name, "sshd allows no further session: raise its MaxSessions"
             ) from error
         slots.take()
+
+
+def _is_refusal(error: Exception, transport: paramiko.Transport) -> bool:
+    """Whether a live server said no, as opposed to a connection that is gone."""
+    # Paramiko keeps the reason in one place for all threads: of two refusals at the same time
+    # one is a ChannelException and the other a bare SSHException.
+    if isinstance(error, paramiko.ChannelException):
+        return True
+    timed_out = "Timeout" in str(error)
+    return isinstance(error, paramiko.SSHException) and transport.is_active() and not timed_out

@@ -76,12 +76,17 @@ class Sshd:
         log = (self.folder / "log").open("ab")
         self.process = subprocess.Popen([SSHD, "-D", "-e", "-f", config], stderr=log)
         log.close()
-        for port in self.ports:
-            for _ in range(100):
-                with socket.socket() as probe:
-                    if probe.connect_ex(("127.0.0.1", port)) == 0:
-                        break
-                time.sleep(0.05)
+        give_up = time.monotonic() + 10
+        while self.listening() < len(self.ports):
+            assert self.process.poll() is None, (self.folder / "log").read_text()
+            assert time.monotonic() < give_up, (self.folder / "log").read_text()
+            time.sleep(0.02)
+
+    def listening(self) -> int:
+        """Ports that are open. Read from the kernel: a probe would count as a login."""
+        table = Path("/proc/net/tcp").read_text().splitlines()[1:]
+        local = {line.split()[1] for line in table if line.split()[3] == "0A"}
+        return sum(f"0100007F:{port:04X}" in local for port in self.ports)
 
     def sessions(self) -> list[int]:
         """The process of each connection."""
@@ -153,7 +158,9 @@ def test_two_hundred_commands_side_by_side_on_five_hosts_all_answer(
 ) -> None:
     hosts = [remotes.get(f"web{n % 5 + 1}") for n in range(200)]
     running = [host.start(Command(sh("echo %s", n))) for n, host in enumerate(hosts)]
-    assert [one.wait().stdout for one in running] == [f"{n}\n" for n in range(200)]
+    results = [one.wait() for one in running]
+    assert [one.stderr for one in results] == [""] * 200
+    assert [one.stdout for one in results] == [f"{n}\n" for n in range(200)]
     assert sshd.connections() == 5
 
 
@@ -260,14 +267,27 @@ def test_conversations_give_their_place_back(remotes: Remotes) -> None:
         lines.close()
 
 
-@pytest.mark.parametrize("limit", [2, 4])
+@pytest.mark.parametrize("limit", [1, 2, 4])
 def test_an_sshd_that_allows_few_sessions_is_slower_but_works(sshd: Sshd, limit: int) -> None:
     sshd.stop()
     sshd.start(f"MaxSessions {limit}")
     with Remotes(sshd.fleet()) as remotes:
         host = remotes.get("web1")
         running = [host.start(Command(f"sleep 0.2; echo {n}")) for n in range(9)]
-        assert [one.wait().stdout for one in running] == [f"{n}\n" for n in range(9)]
+        results = [one.wait() for one in running]
+        assert [one.stderr for one in results] == [""] * 9
+        assert [one.stdout for one in results] == [f"{n}\n" for n in range(9)]
+
+
+def test_an_sshd_without_a_session_to_spare_says_which_setting_it_is(sshd: Sshd) -> None:
+    sshd.stop()
+    sshd.start("MaxSessions 1")
+    with Remotes(sshd.fleet()) as remotes:
+        host = remotes.get("web1")
+        lines = host.converse(Command(answer_lines("echo x", "END")), marker="END")
+        with pytest.raises(Unreachable, match="raise its MaxSessions"):
+            host.run(Command("true"))
+        assert lines.ask("", timeout=5) == "x\n"
 
 
 def test_a_busy_sshd_that_drops_logins_is_tried_again(sshd: Sshd) -> None:
