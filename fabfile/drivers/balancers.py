@@ -6,13 +6,14 @@ one command, and every change is read back in that same command.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
-from fabfile.balancers.haproxy import change, observe, preflight, sessions, shell
+from fabfile.balancers.haproxy import change, observe, parse, preflight, sessions, shell
 from fabfile.balancers.model import BackendReading, ServerRecord, ServerRef
 from fabfile.drivers.combiner import Combiner
 from fabfile.drivers.locks import check_fence
@@ -30,6 +31,9 @@ Answer = TypeVar("Answer")
 POLL_TIMEOUT = 10.0
 CHANGE_TIMEOUT = 20.0
 """Deadlines in seconds of one question and of one change."""
+RELOAD_PATIENCE = 5.0
+RELOAD_PAUSE = 0.1
+"""Seconds a HAProxy may be without an answer before that is a failure, and between two tries."""
 
 
 def backend_key(balancer: Balancer) -> str:
@@ -91,8 +95,18 @@ class BalancerHand:
 
     def _trip(self, batch: Sequence[Change]) -> BackendReading:
         commands = [command for wanted in batch for command in wanted.commands]
-        text = self._send(commands) if commands else self._poll()
-        return observe.read_backend(self.balancer.id, self.balancer.spec.backend, text)
+        ends = time.monotonic() + RELOAD_PATIENCE
+        while True:
+            try:
+                text = self._send(commands) if commands else self._poll()
+                return observe.read_backend(self.balancer.id, self.balancer.spec.backend, text)
+            except (shell.Unusable, parse.Unreadable) as problem:
+                # A master that reloads does not answer for a moment, and a change may reach a
+                # worker that is on its way out; all of our commands may be said twice.
+                passing = getattr(problem, "kind", "") in ("", "not-running", "no-socket")
+                if not passing or time.monotonic() > ends:
+                    raise
+                time.sleep(RELOAD_PAUSE)
 
     def _poll(self) -> str:
         spec = self.balancer.spec

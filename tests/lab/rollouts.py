@@ -49,7 +49,7 @@ def _merge(into: Any, change: Any) -> None:
         if key == "balancers":
             for balancer in into["balancers"]:
                 _merge(balancer, value)
-        elif isinstance(value, dict) and there is not None:
+        elif isinstance(value, dict) and there is not None and key != "secrets":
             _merge(there, value)
         else:
             into[key] = value

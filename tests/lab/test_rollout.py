@@ -189,8 +189,8 @@ def test_what_outlives_the_drain_is_cut_and_reported(edge):
 def test_on_timeout_abort_restores_the_instance_and_stops(edge):
     edge.at("0.0.1")
     weights, before = edge.states(), edge.containers()
-    with traffic(edge.urls[:1], rate=5, slow=20, slow_rate=3, sockets=False) as probe:
-        time.sleep(2)
+    with traffic(edge.urls[:1], rate=5, slow=20, slow_rate=10, sockets=False) as probe:
+        time.sleep(4)  # long enough for every server to have got one
         done = edge.deploy("0.0.2", "--drain-timeout", "2s", "--on-timeout", "abort")
         seen = probe.stop()
     assert done.code == 7, done.text
