@@ -8,7 +8,6 @@ from fabfile.balancers.haproxy.change import (
     admit,
     admit_first,
     change_script,
-    for_old_processes,
     set_state,
     set_weight,
     shutdown_sessions,
@@ -63,13 +62,13 @@ def test_a_name_that_carries_a_command_is_refused() -> None:
         set_weight(ServerRef("lb1", "app", "x weight 0;shutdown"), 1)
 
 
-def test_old_processes_stop_using_a_server_but_never_get_one_back() -> None:
-    out = (*set_weight(REF, 0), *set_state(REF, "maint"), *shutdown_sessions(REF))
-    assert for_old_processes(out) == out
-    back = (*admit_first(REF, checked=True), *admit(REF, 100, "ready"))
-    assert for_old_processes(back) == ()
-    other = ServerRef("lb1", "app", "web2_app_1")
-    assert for_old_processes((*back, *set_weight(other, 0))) == set_weight(other, 0)
+def test_only_a_cut_reaches_processes_of_before_a_reload() -> None:
+    cut = change_script(SPEC, shutdown_sessions(REF))
+    assert "be=app srv=web1_app_1 " in cut
+    assert "@!PID shutdown session $ek_id" in cut
+    assert "@!PID shutdown" not in change_script(SPEC, set_state(REF, "maint"))
+    blind = BalancerSpec("haproxy", ("lb1",), "app")
+    assert "@!PID shutdown" not in change_script(blind, shutdown_sessions(REF))
 
 
 @pytest.mark.parametrize("container", [None, "haproxy"])

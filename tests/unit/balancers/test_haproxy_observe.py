@@ -38,7 +38,7 @@ def test_a_server_that_waits_for_its_fresh_checks_is_not_up() -> None:
 
 def test_requests_of_a_process_of_before_a_reload_keep_a_server_busy() -> None:
     reading = read_backend("lb1", "app", reply("poll_old_worker"))
-    assert reading.process == 317
+    assert reading.process == 416
     assert reading.old_workers == 1
     server = reading.servers["web1_app_2"]
     assert (server.scur, server.stot) == (2, 2)
@@ -46,7 +46,7 @@ def test_requests_of_a_process_of_before_a_reload_keep_a_server_busy() -> None:
 
 
 def test_a_process_that_answered_just_before_a_reload_is_not_counted_twice() -> None:
-    text = reply("poll_old_worker").replace("Pid: 317", "Pid: 313")
+    text = reply("poll_old_worker").replace("Pid: 416", "Pid: 412")
     reading = read_backend("lb1", "app", text)
     assert reading.servers["web1_app_2"].scur == 1
     assert reading.old_workers == 0
@@ -54,11 +54,11 @@ def test_a_process_that_answered_just_before_a_reload_is_not_counted_twice() -> 
 
 def test_an_old_process_that_is_gone_or_lacks_the_backend_adds_nothing() -> None:
     text = reply("poll_old_worker")
-    head, _, tail = text.partition("@evenkeel old 313\n")
-    for answer in (reply("answer_no_such_process"), reply("answer_no_such_proxy")):
-        reading = read_backend("lb1", "app", f"{head}@evenkeel old 313\n{answer}@evenkeel end\n")
+    head, _, tail = text.partition("@evenkeel old 412\n")
+    header = tail.splitlines()[0] + "\n"
+    for answer in (reply("answer_no_such_process"), header):
+        reading = read_backend("lb1", "app", f"{head}@evenkeel old 412\n{answer}@evenkeel end\n")
         assert reading.servers["web1_app_2"].scur == 1
-    assert tail
 
 
 def test_queued_requests_count() -> None:
@@ -106,9 +106,11 @@ def test_a_poll_that_was_cut_off_is_never_read(share: float) -> None:
 
 
 def test_a_socket_without_statistics_is_an_error() -> None:
-    text = "@evenkeel runtime\nadmin\n\nPermission denied\n\n@evenkeel end\n"
-    with pytest.raises(Refused):
-        read_backend("lb1", "app", text)
+    text = reply("poll_down").partition("Name: HAProxy")[0]
+    denied = "Permission denied\n\n"
+    with pytest.raises(Refused) as caught:
+        read_backend("lb1", "app", f"{text}{denied}{denied}{denied}@evenkeel end\n")
+    assert caught.value.kind == "permission"
 
 
 def test_a_poll_that_failed_in_a_conversation_says_why() -> None:
@@ -156,8 +158,8 @@ def test_a_read_back_that_differs_from_the_order_is_a_problem() -> None:
 def test_only_sessions_on_the_server_itself_are_reported_as_cut() -> None:
     text = reply("sessions_old_worker")
     assert who(text, "app", "web1_app_2") == [
-        Session("127.0.0.1:35900", 1),
-        Session("127.0.0.1:35896", 1, 313),
+        Session("127.0.0.1:52354", 1, 412),
+        Session("127.0.0.1:52364", 0),
     ]
     assert who(text, "app", "web1_app_1") == []
     with pytest.raises(Unreadable):

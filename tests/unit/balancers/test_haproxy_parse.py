@@ -92,8 +92,8 @@ def test_processes_of_before_a_reload_are_told_from_the_new_one() -> None:
     calm, reloaded = parse_proc(reply("show_proc")), parse_proc(reply("show_proc_old"))
     assert len(calm.workers) == 1
     assert calm.old_workers == ()
-    assert reloaded.workers == (317,)
-    assert reloaded.old_workers == (313,)
+    assert reloaded.workers == (416,)
+    assert reloaded.old_workers == (412,)
     assert reloaded.master == 1
     assert reloaded.failed_reloads == 0
 
