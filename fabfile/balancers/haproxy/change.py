@@ -68,20 +68,31 @@ def shutdown_sessions(ref: ServerRef) -> tuple[str, ...]:
     return (f"shutdown sessions server {_name(ref)}",)
 
 
-def for_old_processes(commands: Sequence[str]) -> tuple[str, ...]:
-    """Which changes a process of before a reload gets as well.
+def _cut_in_old(spec: BalancerSpec, commands: Sequence[str]) -> list[str]:
+    """Lines that cut a server's sessions in processes of before a reload, one by one.
 
-    It still takes the next request of a connection it holds, so it must stop using a server
-    too; but it checks servers no more, so nothing may ever be returned to rotation in it.
+    Such a process answers every change, ``shutdown sessions server`` too, with "Proxy is
+    disabled."; it still takes ``shutdown session ID``. (It need not be drained: it closes idle
+    connections and takes no new ones.)
     """
-    endings = (" weight 0", " state drain", " state maint")
-    taken = [
-        command
-        for command in commands
-        if command.startswith("shutdown sessions server ") or command.endswith(endings)
-    ]
-    returning = {command.split()[2] for command in commands if command.endswith(" health down")}
-    return tuple(command for command in taken if command.split()[2] not in returning)
+    if not spec.master_socket:
+        return []
+    start = "shutdown sessions server "
+    names = [command.removeprefix(start) for command in commands if command.startswith(start)]
+    lines = []
+    for name in names:
+        backend, _, server = name.replace(".", "\\.").partition("/")
+        found = f"s/^\\(0x[0-9a-f]*\\): .* be={backend} srv={server} .*/\\1/p"
+        lines += [
+            "ek_procs",
+            "for ek_pid in $ek_pids; do",
+            "    for ek_id in $(ek_each_old \"$ek_pid\" '@!PID show sess' | "
+            f"sed -n {q(found)}); do",
+            '        ek_each_old "$ek_pid" "@!PID shutdown session $ek_id" >/dev/null',
+            "    done",
+            "done",
+        ]
+    return lines
 
 
 def change_script(spec: BalancerSpec, commands: Sequence[str], *, read: Sequence[str] = ()) -> str:
@@ -98,12 +109,7 @@ def change_script(spec: BalancerSpec, commands: Sequence[str], *, read: Sequence
             "ek_said=$ek_said${ek_reply%x}",
         ]
     lines.append("printf '%s' \"$ek_said\"")
-    old = ";".join(f"@!PID {command}" for command in for_old_processes(commands))
-    if old and spec.master_socket:
-        lines += [
-            "ek_procs",
-            f'for ek_pid in $ek_pids; do ek_each_old "$ek_pid" {q(old)} >/dev/null; done',
-        ]
+    lines += _cut_in_old(spec, commands)
     lines += [
         "ek_saved=0",
         "( ek_save ) || ek_saved=$?",

@@ -209,7 +209,6 @@ def _rendered(template: Path, values: Mapping[str, object]) -> str:
         raise BadInput(f"template {template} is not there") from error
     except jinja2.TemplateSyntaxError as error:
         raise BadInput(f"{error.filename or template}:{error.lineno}: {error.message}") from error
-    except jinja2.TemplateError as error:
-        raise BadInput(f"{template} does not render: {error}") from error
-    except OSError as error:
-        raise BadInput(f"{template} can't be read: {error.strerror}") from error
+    except Exception as error:  # a template is somebody's program: anything can happen in it
+        first = str(error).strip().splitlines()[:1] or [type(error).__name__]
+        raise BadInput(f"{template} does not render: {first[0]}") from error

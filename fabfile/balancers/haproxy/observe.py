@@ -3,10 +3,12 @@
 A poll's text has sections that start with a line ``@evenkeel …``:
 
 ==================  ==========================================================================
-``runtime``         the chained replies of ``show cli level``, ``show info`` and, for each
-                    backend, ``show stat BACKEND 6 -1`` and ``show servers state BACKEND``
+``runtime``         the chained replies of ``show cli level``, ``show info``,
+                    ``show stat -1 6 -1`` (cut down to the backends by the script: asked by name
+                    HAProxy answers for a frontend of the same name) and, for each backend,
+                    ``show servers state BACKEND``
 ``proc``            ``show proc`` of the master, where there is a master socket
-``old PID``         ``show stat`` of each backend in a process of before a reload
+``old PID``         the same statistics of a process of before a reload
 ``answer``          only in :mod:`change`: what HAProxy said to the changes
 ``failed CODE``     only in a conversation: this poll failed; its last line says why
 ``end``             the text is complete
@@ -124,15 +126,14 @@ def parse_poll(text: str, *, where: str = "") -> Poll:
     if "end" not in names:
         raise Unreadable(f"{place}the poll's text is cut off")
     runtime = blocks(dict(found).get("runtime", ""))
-    if len(runtime) < 2 or len(runtime) % 2:
+    if len(runtime) < 3:
         raise Unreadable(f"{place}{len(runtime)} replies to a poll")
-    stats, states = _tables(runtime[2:])
     proc = dict(found).get("proc")
     return Poll(
         level=runtime[0].strip(),
         info=parse_info(runtime[1]),
-        stats=stats,
-        states=states,
+        stats=_grouped("pxname", parse_stat(runtime[2])),
+        states=_grouped("be_name", [row for part in runtime[3:] for row in _unless_gone(part)]),
         processes=None if proc is None else parse_proc(proc),
         old={int(name[4:]): _old(part) for name, part in found if name.startswith("old ")},
     )
@@ -143,35 +144,31 @@ def _raise_failed(place: str, code: int, text: str) -> None:
     raise Unusable(message, EXIT_CODES.get(code, "not-running"))
 
 
-def _tables(
-    replies: Sequence[str],
-) -> tuple[dict[str, list[dict[str, str]]], dict[str, list[dict[str, str]]]]:
-    """The pairs of ``show stat`` and ``show servers state``, by the backend they name."""
-    stats: dict[str, list[dict[str, str]]] = {}
-    states: dict[str, list[dict[str, str]]] = {}
-    for stat, state in zip(replies[::2], replies[1::2], strict=True):
-        try:
-            rows = parse_stat(stat)
-        except Refused as refused:
-            if refused.kind != "no-such-backend":
-                raise
-            continue
-        if rows:
-            stats[rows[0]["pxname"]] = rows
-            states[rows[0]["pxname"]] = parse_servers_state(state)
-    return stats, states
+def _grouped(column: str, rows: Sequence[Row]) -> dict[str, list[Row]]:
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row[column], []).append(row)
+    return groups
 
 
-def _old(text: str) -> list[dict[str, str]]:
-    """Statistics of an old process. One that is gone, or lacks the backend, adds nothing."""
-    rows: list[dict[str, str]] = []
-    for block in blocks(text):
-        try:
-            rows.extend(parse_stat(block))
-        except Refused as refused:
-            if refused.kind not in ("no-such-backend", "no-such-process"):
-                raise
-    return rows
+def _unless_gone(state: str) -> Sequence[Row]:
+    """The states of one backend; none where there is no such backend."""
+    try:
+        return parse_servers_state(state)
+    except Refused as refused:
+        if refused.kind != "no-such-backend":
+            raise
+        return ()
+
+
+def _old(text: str) -> Sequence[Row]:
+    """Statistics of an old process. One that ended meanwhile adds nothing."""
+    try:
+        return parse_stat(text)
+    except Refused as refused:
+        if refused.kind != "no-such-process":
+            raise
+        return ()
 
 
 def read_backend(balancer_id: str, backend: str, text: str) -> BackendReading:
@@ -187,7 +184,7 @@ def reading(balancer_id: str, backend: str, poll: Poll) -> BackendReading:
     """As :func:`read_backend`, from a poll that was taken apart already."""
     if backend not in poll.stats:
         raise Refused("No such backend.", command=f"show stat {backend}", where=balancer_id)
-    states = {row["srv_name"]: row for row in poll.states[backend]}
+    states = {row["srv_name"]: row for row in poll.states.get(backend, ())}
     # A reload between the two questions makes the worker that answered an old one.
     old = [
         row

@@ -131,20 +131,21 @@ ek_procs() {
     })
 }
 ek_poll() {
-    ek_line='show cli level;show info' ek_old=
-    for ek_b in "$@"; do
-        ek_line="$ek_line;show stat $ek_b 6 -1;show servers state $ek_b"
-        ek_old="$ek_old;@!PID show stat $ek_b 6 -1"
-    done
-    printf '@evenkeel runtime\n'
-    ek_ask "$EK_SOCKET" "$ek_line" || exit $?
+    ek_line='show cli level;show info;show stat -1 6 -1'
+    for ek_b in "$@"; do ek_line="$ek_line;show servers state $ek_b"; done
+    ek_got=$(ek_ask "$EK_SOCKET" "$ek_line") || exit $?
+    printf '@evenkeel runtime\n%s\n' "$ek_got" | ek_only "$@"
     ek_procs
     [ -z "$EK_MASTER" ] || printf '@evenkeel proc\n%s\n' "$ek_proc"
     for ek_pid in $ek_pids; do
-        printf '@evenkeel old %s\n' "$ek_pid"
-        ek_each_old "$ek_pid" "${ek_old#;}"
+        ek_got=$(ek_each_old "$ek_pid" '@!PID show stat -1 6 -1') || exit $?
+        printf '@evenkeel old %s\n%s\n' "$ek_pid" "$ek_got" | ek_only "$@"
     done
     printf '@evenkeel end\n'
+}
+ek_only() {
+    awk -F, -v want=" $* " '/^# pxname,/ { csv = 1 } !NF { csv = 0 }
+        !csv || /^[#@]/ || index(want, " " $1 " ")'
 }
 ek_each_old() {
     ek_ask "$EK_MASTER" "$(printf '%s\n' "$2" | sed "s/@!PID/@!$1/g")" || exit $?
