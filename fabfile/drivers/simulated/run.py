@@ -50,7 +50,8 @@ class Simulation:
     """With the fleet's virtual time in seconds."""
     orders: int = 0
     """How many orders were given."""
-    interrupted_at: float | None = None
+    interrupted_at: int | None = None
+    """How many events there were when Ctrl-C came."""
 
     @property
     def seconds(self) -> float:
@@ -182,7 +183,7 @@ class _Clock:
             self._go(process, order.id)
             if self._interrupt_after is not None and order.id >= self._interrupt_after:
                 self._interrupt_after = None
-                self._result.interrupted_at = self._fleet.now
+                self._result.interrupted_at = len(self._result.events)
                 self._give(self._engine.interrupt("interrupted"))
 
     def _die(self) -> None:
