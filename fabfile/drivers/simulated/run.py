@@ -122,7 +122,10 @@ class _Clock:
             self._push(moment, process, 0)
 
     def at(self, moment: float, process: Process) -> None:
-        """Start ``process`` ``moment`` seconds from now."""
+        """Start ``process`` ``moment`` seconds from now; at 0 before anything else."""
+        if moment <= 0:
+            self._go(process, 0)
+            return
         self._push(self._fleet.now + moment, process, 0)
 
     def run(self) -> Simulation:

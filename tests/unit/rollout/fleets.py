@@ -229,7 +229,8 @@ def behaviours(draw: st.DrawFn, plan: Plan) -> dict[str, Behaviour]:
 @st.composite
 def troubles(draw: st.DrawFn, plan: Plan, *, quiet: bool = False) -> list[Fault]:
     """Faults; ``quiet``: none that changes what is in rotation."""
-    moment, while_ = st.floats(0, 8), st.sampled_from([0.3, 2.0, float("inf")])
+    moment = st.floats(0, 1) | st.floats(0, 8)
+    while_ = st.sampled_from([0.3, 2.0, float("inf")])
     hosts = sorted({t.instance.host for t in plan.targets})
     kinds = [st.builds(HostLost, moment, st.sampled_from(hosts), while_)]
     refs = [record.ref for record in plan.baseline]
@@ -239,8 +240,8 @@ def troubles(draw: st.DrawFn, plan: Plan, *, quiet: bool = False) -> list[Fault]
         kinds.append(st.builds(Reload, moment, st.sampled_from(balancers), st.just(True)))
     if balancers and not quiet:
         kinds.append(st.builds(Reload, moment, st.sampled_from(balancers), st.booleans()))
-        weight = st.sampled_from([None, 0, 7])
-        admin = st.sampled_from([None, "ready", "drain", "maint"])
+        weight = st.sampled_from([None, 0, 7, 7])
+        admin = st.sampled_from([None, "ready", "ready", "drain", "maint"])
         kinds.append(st.builds(OperatorSets, moment, st.sampled_from(refs), weight, admin))
     if not quiet:
         names = [t.instance.id for t in plan.targets]

@@ -29,6 +29,8 @@ def run(data: st.DataObject, plan: Plan, *, quiet: bool = False, **more: object)
         container = fleet.containers[target.instance.id]
         if not fleet.behaviour(container.release).healthy:
             fleet.become(container, healthy=False)
+    for server in fleet.servers.values():
+        server.ends.append(data.draw(st.sampled_from([0.0, 0.0, 1.0, 4.0, 1e9])))
     oracle = fleets.Oracle(plan, capacity_is_ours=quiet)
     result = simulate(
         plan,
