@@ -19,8 +19,8 @@ Progress = Literal["undo", "recreated", "done", "restored"]
 
 
 @cache
-def _dashed(kind: type) -> str:
-    return "".join(f"-{c.lower()}" if c.isupper() else c for c in kind.__name__).lstrip("-")
+def _dashed(word: str) -> str:
+    return "".join(f"-{c.lower()}" if c.isupper() else c for c in word).lstrip("-")
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Step:
     @property
     def name(self) -> str:
         """How it is called in events: ``await-idle``."""
-        return _dashed(type(self))
+        return _dashed(type(self).__name__)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import fleets
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +12,7 @@ from fabfile.balancers.model import ServerRef
 from fabfile.drivers.simulated import Fleet
 from fabfile.rollout import capacity
 from fabfile.rollout.plan import Plan
+from tests.unit.rollout import fleets
 
 
 def readings(fleet: Fleet, *silent: str) -> capacity.Readings:

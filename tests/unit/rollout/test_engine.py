@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import fleets
 import pytest
-from fleets import BAD, fates, notes, steps_begun, trail
 
 from fabfile.drivers.simulated import (
     Fleet,
@@ -29,7 +27,9 @@ from fabfile.rollout.events import (
     InstanceFinished,
 )
 from fabfile.rollout.plan import Plan
-from fabfile.rollout.steps import Failed, Observe
+from fabfile.rollout.steps import Done, Failed, Observe, Seen
+from tests.unit.rollout import fleets
+from tests.unit.rollout.fleets import BAD, fates, notes, steps_begun, trail
 
 
 def run(plan: Plan, bad: tuple[str, ...] = (), **more: object) -> tuple[Simulation, fleets.Oracle]:
@@ -333,6 +333,21 @@ def test_an_observer_that_breaks_grants_nothing_and_begins_no_further_batch():
     assert isinstance(again.work, Observe)
     assert len([e for e in seen if isinstance(e, BatchStarted)]) == 1
     assert not [e for e in seen if isinstance(e, CapacityLeft)]
+
+
+def test_a_reading_from_before_a_failed_drain_does_not_count_the_broken_server():
+    plan = fleets.plan(3, 1, ["lb1"], serial=0, min_capacity=60, on_failure="continue")
+    fleet, seen = Fleet.of_plan(plan), []
+    engine = Engine(plan, seen.append)
+    stale = Seen({key: fleet.read(key) for key in fleet.of_backend})
+    (look,) = engine.start()
+    record, look = engine.answer(look.id, stale)
+    (take_out,) = engine.answer(record.id, Done())
+    (restore,) = engine.answer(take_out.id, Failed("no answer"))
+    assert engine.answer(restore.id, Failed("no answer")) == []
+    assert [e.fate for e in seen if isinstance(e, InstanceFinished)] == ["broken"]
+    (again,) = engine.answer(look.id, stale)
+    assert isinstance(again.work, Observe), "a drain was granted on what the broken server gave"
 
 
 def test_a_list_of_batch_sizes_is_walked_to_the_end():

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 
-import fleets
 import pytest
 from hypothesis import given
 
 from fabfile.rollout.plan import FORMAT, Plan
+from tests.unit.rollout import fleets
 
 
 @given(fleets.plans())

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import fleets
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
 from fabfile.drivers.simulated import Fleet, OperatorSets, Reload, Simulation, simulate
 from fabfile.rollout.events import BatchStarted, RolloutFinished, StepStarted
 from fabfile.rollout.plan import Plan
+from tests.unit.rollout import fleets
 
 MANY = settings(
     max_examples=150,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-import fleets
 import pytest
 
 from fabfile.inventory.model import Drain
@@ -24,6 +23,7 @@ from fabfile.rollout.steps import (
     Step,
 )
 from fabfile.rollout.strategies.rolling import CUT_DEADLINE, REDO_LIMIT, WAIT_FACTOR, stop_first
+from tests.unit.rollout import fleets
 
 TARGET: Target = fleets.plan().targets[0]
 REF = TARGET.refs[0]
