@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from fabfile.balancers.model import ServerRecord, ServerRef
@@ -43,7 +44,7 @@ class Target:
     change: bool = True
     """False: it is what is wanted already, and stays untouched."""
 
-    @property
+    @cached_property
     def refs(self) -> tuple[ServerRef, ...]:
         """The full names of its servers."""
         return tuple(record.ref for record in self.servers)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Literal
 
 from fabfile.balancers.model import ServerRef
@@ -15,6 +16,11 @@ from fabfile.rollout.capacity import Readings
 from fabfile.rollout.plan import Release, Target
 
 Progress = Literal["undo", "recreated", "done", "restored"]
+
+
+@cache
+def _dashed(word: str) -> str:
+    return "".join(f"-{c.lower()}" if c.isupper() else c for c in word).lstrip("-")
 
 
 @dataclass(frozen=True)
@@ -26,8 +32,7 @@ class Step:
     @property
     def name(self) -> str:
         """How it is called in events: ``await-idle``."""
-        word = type(self).__name__
-        return "".join(f"-{c.lower()}" if c.isupper() else c for c in word).lstrip("-")
+        return _dashed(type(self).__name__)
 
 
 @dataclass(frozen=True)

@@ -207,12 +207,13 @@ class Hands:
             undone = [r.ref for r, s in pairs if (s.uweight, s.admin) != (r.uweight, r.admin)]
             if undone:
                 return Reverted(_balancers(undone), fleet.now - began)
-            down = [str(r.ref) for r, s in pairs if r.admin == "ready" and not s.up]
+            down = [r.ref for r, s in pairs if r.admin == "ready" and not s.up]
             if not down:
                 return Done()
             if fleet.now - began >= step.deadline:
-                return Failed(f"not let in by {', '.join(down)}")
-            yield self._timing.poll
+                return Failed(f"not let in by {', '.join(map(str, down))}")
+            # The checks take that long at least: a large fleet has no time for idle polls.
+            yield self._timing.poll if fleet.now > began else self._timing.admit
 
     # containers
 

@@ -50,7 +50,8 @@ class Simulation:
     """With the fleet's virtual time in seconds."""
     orders: int = 0
     """How many orders were given."""
-    interrupted_at: float | None = None
+    interrupted_at: int | None = None
+    """How many events there were when Ctrl-C came."""
 
     @property
     def seconds(self) -> float:
@@ -121,7 +122,10 @@ class _Clock:
             self._push(moment, process, 0)
 
     def at(self, moment: float, process: Process) -> None:
-        """Start ``process`` ``moment`` seconds from now."""
+        """Start ``process`` ``moment`` seconds from now; at 0 before anything else."""
+        if moment <= 0:
+            self._go(process, 0)
+            return
         self._push(self._fleet.now + moment, process, 0)
 
     def run(self) -> Simulation:
@@ -182,7 +186,7 @@ class _Clock:
             self._go(process, order.id)
             if self._interrupt_after is not None and order.id >= self._interrupt_after:
                 self._interrupt_after = None
-                self._result.interrupted_at = self._fleet.now
+                self._result.interrupted_at = len(self._result.events)
                 self._give(self._engine.interrupt("interrupted"))
 
     def _die(self) -> None:

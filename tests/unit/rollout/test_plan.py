@@ -1,0 +1,51 @@
+"""Recovery reads nothing but the plan: it has to come back exactly, or be refused."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+
+from fabfile.rollout.plan import FORMAT, Plan
+from tests.unit.rollout import fleets
+
+
+@given(fleets.plans())
+def test_a_plan_comes_back_from_its_hosts_as_it_was(plan):
+    assert Plan.from_json(plan.to_json()) == plan
+
+
+def test_a_plan_of_a_later_version_is_refused_and_not_guessed_at():
+    raw = json.loads(fleets.plan().to_json())
+    with pytest.raises(ValueError, match="another version"):
+        Plan.from_json(json.dumps({**raw, "format": FORMAT + 1}))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "null", "3", "[]", '"x"', "{}", '{"format": 1}', '{"format": 1, "id": "x"}']
+)
+def test_what_is_no_plan_is_refused(text):
+    with pytest.raises(ValueError):  # noqa: PT011 (each says it in its own words)
+        Plan.from_json(text)
+
+
+@pytest.mark.parametrize("key", ["wanted", "instance", "servers"])
+def test_a_plan_with_a_hole_in_it_is_refused(key):
+    raw = json.loads(fleets.plan().to_json())
+    raw["targets"][0][key] = None
+    with pytest.raises(ValueError, match="not a plan"):
+        Plan.from_json(json.dumps(raw))
+
+
+def test_a_plan_with_something_unknown_in_it_is_refused():
+    raw = json.loads(fleets.plan().to_json())
+    with pytest.raises(ValueError, match="not a plan"):
+        Plan.from_json(json.dumps({**raw, "surprise": 1}))
+
+
+def test_the_way_back_wants_the_earlier_release():
+    target = fleets.plan().targets[0]
+    back = target.back()
+    assert (back.wanted, back.earlier) == (target.earlier, target.wanted)
+    assert back.servers == target.servers
