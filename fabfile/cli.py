@@ -6,6 +6,7 @@ Imported lazily by the tasks: it pulls in everything.
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,8 +17,8 @@ from fabfile.inventory import loader
 from fabfile.inventory.model import Inventory, Service
 from fabfile.inventory.selection import select_hosts, select_service
 from fabfile.inventory.values import parse_duration, parse_serial, parse_version
-from fabfile.reports.console import Console, JsonLines, Tee
-from fabfile.rollout.events import Event
+from fabfile.reports.console import Console, JsonLines, Tee, as_json
+from fabfile.rollout.events import Event, Notice
 
 ROOT = Path(__file__).resolve().parent.parent
 """Where Evenkeel lies; its hosts.yaml is used when there is no other."""
@@ -105,9 +106,28 @@ def deploy(inventory: Inventory, asked: Wish, *, json: bool) -> int:
 def plan(inventory: Inventory, asked: Wish, *, json: bool) -> int:
     """Print what a rollout would do now; returns 0."""
     from fabfile.drivers.paper import on_paper
+    from fabfile.reports.plan_view import plan_view
 
-    say(on_paper(inventory, asked, json=json))
+    frozen, run = on_paper(inventory, asked, Notices(receivers(inventory, json=json)))
+    if json:
+        for at, event in run.events:
+            say(as_json(event, at))
+    else:
+        width = shutil.get_terminal_size((100, 24)).columns
+        sys.stdout.write(plan_view(frozen, run.events, width=width))
     return 0
+
+
+class Notices:
+    """Lets through what a person should know, and not what was done to find it out."""
+
+    def __init__(self, receiver: Callable[[Event], None]) -> None:
+        self._receiver = receiver
+
+    def __call__(self, event: Event) -> None:
+        """Pass ``event`` on, if it is a notice."""
+        if isinstance(event, Notice):
+            self._receiver(event)
 
 
 def provision(

@@ -110,9 +110,13 @@ class JsonLines:
 
     def __call__(self, event: e.Event) -> None:
         """Write ``event``."""
-        record = {"event": type(event).__name__, "at": round(self._clock(), 3), **asdict(event)}
-        self._stream.write(json.dumps(record) + "\n")
+        self._stream.write(as_json(event, self._clock()) + "\n")
         self._stream.flush()
+
+
+def as_json(event: e.Event, at: float) -> str:
+    """``event`` on one line."""
+    return json.dumps({"event": type(event).__name__, "at": round(at, 3), **asdict(event)})
 
 
 class Tee:
