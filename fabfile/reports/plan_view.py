@@ -30,6 +30,7 @@ INDENT = " " * 4
 WORDS = {
     "await-idle": "wait until idle",
     "shut": "maint",
+    "ask-capacity": "ask for capacity again",
     "cut": "cut what is left",
     "recreate": "recreate",
     "await-healthy": "wait until healthy",
@@ -37,7 +38,7 @@ WORDS = {
     "await-admitted": "wait until let in",
     "restore": "put back",
 }
-"""How a step reads; ``ask-capacity``, ``record`` and ``take-out`` are told in other ways."""
+"""How a step reads; ``record`` and ``take-out`` are told in other ways."""
 
 
 @dataclass
@@ -87,7 +88,7 @@ def _sort_out(plan: Plan, events: Iterable[tuple[float, Event]]) -> _Run:
         match event:
             case BatchStarted():
                 run.batches.append((event, []))
-            case StepStarted(instance, "ask-capacity"):
+            case StepStarted(instance, "ask-capacity") if instance not in open_lanes:
                 open_lanes[instance] = lane = _Lane(instance, time)
                 run.batches[-1][1].append(lane)
             case StepStarted(instance, step):

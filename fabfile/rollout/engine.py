@@ -77,6 +77,8 @@ class _Running:
     lane: Lane
     step: Step | None = None
     held: tuple[ServerRef, ...] = ()
+    granted: bool = False
+    """It may have drained; it may ask again before it drains once more."""
     denied: int = 0
     told: str = ""
     called_off: bool = False
@@ -93,8 +95,6 @@ class _Batch:
     running: dict[str, _Running] = field(default_factory=dict)
     waiting: dict[str, _Running] = field(default_factory=dict)
     """Those of ``running`` that want capacity, the longest waiting first."""
-    holding: int = 0
-    """How many of ``running`` were granted capacity."""
     failed: set[str] = field(default_factory=set)
 
 
@@ -217,11 +217,9 @@ class Engine:
             self._failures += 1
             self._reason = self._reason or f"{target.instance.id}: {ended.reason}"
             batch.queues[target.instance.host].clear()
-        if running.held:
-            batch.holding -= 1
-            if ended.fate != "broken":
-                # What is broken stays counted as gone: a reading from before may still show it.
-                self._ledger.give(running.held)
+        if ended.fate != "broken":
+            # What is broken stays counted as gone: a reading from before may still show it.
+            self._ledger.give(running.held)
         return self._begin_next(target.instance.host)
 
     def _begin_next(self, host: str) -> list[Order]:
@@ -271,21 +269,23 @@ class Engine:
 
     def _decide(self, batch: _Batch, lane: _Running) -> Done | Refused | None:
         why = self._no_more()
-        if why:
+        if why and not lane.granted:
             lane.called_off = True
             return Refused(why)
         refs = lane.target.refs
+        self._ledger.give(lane.held)
         refused = self._ledger.refusal(refs)
+        self._ledger.take(lane.held)
         if refused is None or (self.plan.allow_outage and not refused.silent):
-            lane.held = refs
-            batch.holding += bool(refs)
+            lane.granted, lane.held = True, refs
             self._ledger.take(refs)
             self._emit(CapacityLeft(lane.target.instance.id, self._ledger.left(refs)))
             return Done()
         if refused.pool != lane.told:
             lane.told = refused.pool
             self._emit(CapacityAwaited(lane.target.instance.id, str(refused)))
-        lane.denied = 0 if batch.holding else lane.denied + 1
+        # As long as another lane is on its way, capacity may come back.
+        lane.denied = 0 if len(batch.running) > len(batch.waiting) else lane.denied + 1
         if lane.denied > CAPACITY_PATIENCE:
             return Refused(f"no capacity to spare: {refused}")
         return None

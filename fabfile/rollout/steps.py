@@ -205,8 +205,8 @@ Fate = Literal["current", "upgraded", "restored", "untouched", "broken"]
 """How an instance ended.
 
 current: nothing to do · upgraded: on the wanted release, in rotation · restored: something
-failed, on its earlier release, in rotation · untouched: never out of rotation · broken: out of
-rotation and recorded.
+failed, on its earlier release, in rotation · untouched: never out of rotation · broken: none of
+these, and recorded: out of rotation, or not taken in by every balancer.
 """
 
 

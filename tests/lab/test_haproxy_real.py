@@ -220,8 +220,9 @@ def test_a_dead_server_is_never_admitted_and_a_live_one_soon(real: Rig) -> None:
 
 def test_a_frontend_of_the_same_name_is_not_taken_for_the_backend(real: Rig) -> None:
     """Asked for ``show stat app``, HAProxy 3.0 answers for the frontend ``app``."""
-    assert "frontend app\n" in real.config()
-    assert "backend app\n" in real.config()
+    text = real.config().replace("frontend app_in\n", "frontend app\n")
+    assert text != real.config()
+    assert real.provision(text)[1] == "reloaded"
     assert real.ask("show stat app 6 -1").strip().count("\n") == 0
     assert len(real.read().servers) == 3
 

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 
 from fabfile.balancers.haproxy.observe import poll_body, sections
 from fabfile.balancers.haproxy.parse import Unreadable, check_answers, checked_name
-from fabfile.balancers.haproxy.shell import on_balancer, q
+from fabfile.balancers.haproxy.shell import on_balancer
 from fabfile.balancers.model import Admin, BackendReading, ServerRef
 from fabfile.errors import BadInput
 from fabfile.inventory.model import BalancerSpec
+from fabfile.remote.quoting import q
 
 _ROOM = 8000
 """Characters in one chain; HAProxy reads at most a buffer (16,384) of a line."""

@@ -33,9 +33,10 @@ from fabfile.balancers.haproxy.parse import (
     parse_servers_state,
     parse_stat,
 )
-from fabfile.balancers.haproxy.shell import EXIT_CODES, Unusable, on_balancer, q, said
+from fabfile.balancers.haproxy.shell import EXIT_CODES, Unusable, on_balancer, said
 from fabfile.balancers.model import Admin, BackendReading, ServerReading
 from fabfile.inventory.model import BalancerSpec
+from fabfile.remote.quoting import q
 
 MARKER = "@evenkeel over"
 """The line that ends each answer of :func:`observer_script`."""

@@ -20,9 +20,10 @@ from fabfile.balancers.haproxy.observe import (
     unresolved,
 )
 from fabfile.balancers.haproxy.parse import Row, checked_path, parse_stat
-from fabfile.balancers.haproxy.shell import on_balancer, q
+from fabfile.balancers.haproxy.shell import on_balancer
 from fabfile.balancers.model import ServerReading
 from fabfile.inventory.model import BalancerSpec
+from fabfile.remote.quoting import q
 
 Severity = Literal["refuse", "warn"]
 

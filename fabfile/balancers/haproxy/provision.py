@@ -7,10 +7,11 @@ from typing import Literal
 
 from fabfile.balancers.haproxy.configured import ports
 from fabfile.balancers.haproxy.parse import checked_path
-from fabfile.balancers.haproxy.shell import PRELUDE, Paths, on_balancer, q
+from fabfile.balancers.haproxy.shell import PRELUDE, Paths, on_balancer
 from fabfile.errors import BadInput
 from fabfile.inventory.model import BalancerSpec
 from fabfile.remote.base import Command
+from fabfile.remote.quoting import q
 
 Outcome = Literal["unchanged", "created", "reloaded"]
 

@@ -7,19 +7,13 @@ asking takes one round trip.
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 from typing import Literal
 
 from fabfile.balancers.haproxy.parse import HaproxyError, checked_name, checked_path
 from fabfile.inventory.model import BalancerSpec
 from fabfile.remote.base import Result
-
-
-def q(argument: object) -> str:
-    """Quote one argument for sh. The only door of this package to quoting."""
-    return shlex.quote(str(argument))
-
+from fabfile.remote.quoting import q
 
 UnusableKind = Literal[
     "no-socat",

@@ -111,11 +111,17 @@ def overdue(target: Target, drain: Drain, busy: Busy) -> Generator[Step, Outcome
 
 def bring(target: Target, release: Release) -> Part:
     """Start ``release`` and, when it is healthy, let the balancers take it in."""
+    problem = yield from renew(target, release)
+    return problem if problem is not None else (yield from come_back(target))
+
+
+def renew(target: Target, release: Release) -> Part:
+    """Put ``release`` in place of what runs, and wait until it is healthy."""
     for step in (Recreate(target, release), AwaitHealthy(target, release)):
         outcome = yield step
         if isinstance(outcome, Failed):
             return outcome
-    return (yield from come_back(target))
+    return None
 
 
 def come_back(target: Target) -> Part:
@@ -141,13 +147,24 @@ def stay(target: Target, problem: Failed) -> Lane:
 
 
 def fall_back(target: Target, drain: Drain, problem: Failed) -> Lane:
-    """The wanted release failed: put the earlier one back before anything else."""
+    """The wanted release failed: put the earlier one back before anything else.
+
+    Capacity is asked for once more: a server that was down before, so that nothing was reserved
+    for it, may by now be the one that some balancer lives on.
+    """
+    granted = yield AskCapacity(target)
+    if isinstance(granted, Refused | Failed):
+        return broken(problem, Failed(granted.reason))
     left = yield from leave(target, drain, at_once=True)
     if left is not None or target.earlier is None:
         return broken(problem, left)
-    again = yield from bring(target, target.earlier)
+    again = yield from renew(target, target.earlier)
     if again is not None:
         yield Shut(target)
+        return broken(problem, again)
+    again = yield from come_back(target)
+    if again is not None:
+        # It is healthy: who serves from it goes on doing so, and the others' checks keep it out.
         return broken(problem, again)
     return (yield from close(target, Ended("restored", problem.reason, problem.detail)))
 

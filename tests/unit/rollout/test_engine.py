@@ -293,6 +293,25 @@ def test_sticky_clients_and_a_busy_fleet_lose_nothing():
     assert sum(server.stot for server in result.fleet.servers.values()) > 1000
 
 
+def test_a_server_that_came_up_by_its_upgrade_is_not_taken_from_users_again():
+    plan = fleets.plan(2, serial=0, min_capacity=0)
+    fleet = Fleet.of_plan(plan, timing=fleets.QUICK)
+    for name, container in fleet.containers.items():
+        fleet.become(container, healthy=False)
+        assert not any(server.up for server in fleet.of_instance[name])
+    oracle = fleets.Oracle(plan)
+    result = simulate(plan, fleet, faults=[Silence(1.1, "lb1")], watch=oracle)
+    assert result.finished.verdict == "needs-repair"
+    assert any(server.takes_new for server in fleet.of_backend["lb2", "app"].values())
+    assert oracle.wrong == []
+
+
+def test_an_interrupt_lets_an_ill_release_be_replaced_all_the_same():
+    result, _ = run(fleets.plan(2), ("2-web1/app_1",), interrupt_after=9)
+    assert result.finished.verdict == "interrupted"
+    assert result.finished.restored == 1
+
+
 def test_an_interrupt_finishes_what_is_out_and_begins_nothing_else():
     result, _ = run(fleets.plan(3, serial=1), interrupt_after=6)
     assert result.finished.verdict == "interrupted"

@@ -29,6 +29,7 @@ TARGET: Target = fleets.plan().targets[0]
 REF = TARGET.refs[0]
 OUT = ["take-out", "await-idle", "shut", "await-idle"]
 IN = ["recreate", "await-healthy", "admit", "await-admitted"]
+AWAY = ["ask-capacity", "shut", "await-idle"]
 BEFORE = ["ask-capacity", "record:undo"]
 NEW, OLD = "recreate:2", "recreate:1"
 
@@ -159,15 +160,27 @@ def test_a_server_that_cannot_be_restored_is_for_a_person_to_repair():
 def test_a_bad_release_is_replaced_by_the_earlier_one_without_ever_leaving_maint(at):
     words, ended, _ = walk({at: Failed("ill", "its log")})
     came = [NEW, *IN[1:]][: at - 5]
-    assert words == [*BEFORE, *OUT, *came, "shut", "await-idle", OLD, *IN[1:], "record:restored"]
+    assert words == [*BEFORE, *OUT, *came, *AWAY, OLD, *IN[1:], "record:restored"]
     assert ended == Ended("restored", "ill", "its log")
 
 
 def test_both_releases_bad_leaves_it_in_maint_with_both_reasons():
-    words, ended, _ = walk({7: Failed("ill", "log 2"), 11: Failed("ill too", "log 1")})
-    there, back = [NEW, "await-healthy"], ["shut", "await-idle", OLD, "await-healthy", "shut"]
+    words, ended, _ = walk({7: Failed("ill", "log 2"), 12: Failed("ill too", "log 1")})
+    there, back = [NEW, "await-healthy"], [*AWAY, OLD, "await-healthy", "shut"]
     assert words == [*BEFORE, *OUT, *there, *back]
     assert ended == Ended("broken", "ill; then ill too", "log 2\nlog 1")
+
+
+def test_a_release_that_serves_somewhere_is_not_taken_away_when_nothing_else_is_left():
+    words, ended, _ = walk({9: Failed("lb1: no answer"), 10: Refused("the last server")})
+    assert words == [*BEFORE, *OUT, NEW, *IN[1:], "ask-capacity"]
+    assert ended == Ended("broken", "lb1: no answer; then the last server")
+
+
+def test_a_healthy_earlier_release_stays_where_it_was_let_in_when_one_balancer_fails():
+    words, ended, _ = walk({7: Failed("ill"), 14: Failed("lb1: no answer")})
+    assert words == [*BEFORE, *OUT, NEW, "await-healthy", *AWAY, OLD, *IN[1:]]
+    assert ended == Ended("broken", "ill; then lb1: no answer")
 
 
 def test_a_first_deploy_that_fails_has_nothing_to_go_back_to():
