@@ -200,7 +200,7 @@ class Hands:
             now = {ref: (_process(answers, ref), s.stot) for ref, s in servers.items()}
             if not busy and now == before:
                 return Idle(waited=waited)
-            if waited >= step.deadline:
+            if waited >= step.deadline and (busy or before is not None):
                 return Busy(busy, waited)
             before = None if busy else now
             time.sleep(POLL)
