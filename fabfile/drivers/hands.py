@@ -6,6 +6,7 @@ Docker answers is judged here and nowhere else.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
@@ -199,7 +200,7 @@ class Hands:
             now = {ref: (_process(answers, ref), s.stot) for ref, s in servers.items()}
             if not busy and now == before:
                 return Idle(waited=waited)
-            if waited >= step.deadline:
+            if waited >= step.deadline and (busy or before is not None):
                 return Busy(busy, waited)
             before = None if busy else now
             time.sleep(POLL)
@@ -220,11 +221,39 @@ class Hands:
         def commands(record: ServerRecord) -> Iterable[str]:
             if record.admin == "maint":  # an operator's: it stays where it was
                 return change.set_weight(record.ref, record.uweight)
-            first = change.admit_first(record.ref, checked=seen[record.ref].checked)
-            return (*first, *change.admit(record.ref, record.uweight, record.admin))
+            back = change.admit(record.ref, record.uweight, record.admin)
+            if seen[record.ref].admin != "maint":  # checked anew since its old container went
+                return back
+            return (*change.admit_first(record.ref, checked=seen[record.ref].checked), *back)
 
         self._order(step.target, commands)
         return Done()
+
+    def _check_anew(self, target: Target) -> None:
+        """Let the balancers begin to check: the old container is gone, the new one starts.
+
+        A server takes no new clients before it is admitted, so this only makes the wait shorter.
+        """
+
+        def commands(record: ServerRecord) -> Iterable[str]:
+            return () if record.admin == "maint" else change.admit_first(record.ref, checked=True)
+
+        try:
+            seen, _ = self._look(target)
+            if all(server.checked for server in seen.values()):
+                self._order(target, commands)
+        except EvenkeelError as error:
+            self._notice(target.instance.host, f"checks begin later: {error}")
+
+    def _may_check_early(self, target: Target) -> bool:
+        """Whether checks may begin before the instance has been healthy for ``min_healthy``.
+
+        Pinned clients come as soon as a balancer's own checks pass, so where there may be some
+        and the service asks for a steady while, the checks have to wait for it.
+        """
+        if self._service.health.min_healthy == 0:
+            return True
+        return not any(self._pool.hands[ref.balancer].pins for ref in target.refs)
 
     def await_admitted(self, step: AwaitAdmitted) -> Outcome:
         """Recorded weight and state on every balancer, and up by its own checks."""
@@ -270,7 +299,7 @@ class Hands:
             timeout=compose.up_timeout(self._service),
             label=f"docker compose up {instance.name}",
         )
-        result = self._remotes.get(instance.host).run(command)
+        result = self._run_recreate(step, command)
         if result.exit_code is None:
             self._notice(instance.host, "the connection broke while a container was recreated")
             # The engine goes on by itself: let it come to rest, then ask for the same again;
@@ -281,6 +310,31 @@ class Hands:
         if not result.ok:
             return Failed(f"{instance.host}: could not recreate {instance.name}", result.tail(50))
         return self._judge(result, release)
+
+    def _run_recreate(self, step: Recreate, command: Command) -> Result:
+        target = step.target
+        host = self._remotes.get(target.instance.host)
+        if not self._may_check_early(target):
+            return host.run(command)
+        script = compose.gone_script(self._service, target.instance, step.release.id)
+        gone = host.start(
+            Command(script, timeout=command.timeout, label="wait for the old container to stop")
+        )
+        running = host.start(command)
+        turn = threading.Lock()
+        over = threading.Event()
+
+        def watch() -> None:
+            if gone.wait().ok:
+                with turn:
+                    if not over.is_set():
+                        self._check_anew(target)
+
+        threading.Thread(target=watch, name="gone", daemon=True).start()
+        result = running.wait()
+        with turn:  # nothing may change the balancers behind the back of the next step
+            over.set()
+        return result
 
     def _judge(self, result: Result, release: Release) -> Outcome:
         containers = compose.read_containers(result.stdout)

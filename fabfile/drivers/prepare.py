@@ -262,15 +262,15 @@ class Preparation:
         by_backend: dict[tuple[str, str], BackendReading] = {
             (b.id, b.spec.backend): readings[b.id] for b in self._pool.balancers
         }
-        pools = capacity.pools(plan.baseline, plan.summed)
-        floor = plan.policy.min_capacity
-        problems: list[str] = []
-        for target in plan.changing:
-            refused = capacity.refusal(
-                target.refs, pools, by_backend, (), floor, allow_outage=plan.allow_outage
-            )
-            if refused is not None:
-                problems.append(f"{target.instance.id}: {refused}")
+        ledger = capacity.Ledger(
+            capacity.pools(plan.baseline, plan.summed), plan.policy.min_capacity
+        )
+        ledger.see(by_backend)
+        problems = [
+            f"{target.instance.id}: {refused}"
+            for target in plan.changing
+            if not plan.allow_outage and (refused := ledger.refusal(target.refs)) is not None
+        ]
         if problems:
             mend = "bring back what is down, lower rollout.min_capacity, or say --allow-outage"
             refuse([*problems, mend])
