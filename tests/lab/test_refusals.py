@@ -118,8 +118,8 @@ def test_servers_that_track_ours_and_cuts_on_maint_are_refused(lab, inventory):
     config = "/etc/haproxy/haproxy.cfg"
     do = (
         f"cp {config} /root/cfg"
-        " && sed -i 's/default-server check/default-server"
-        f" on-marked-down shutdown-sessions check/' {config} && docker kill -s USR2 haproxy && sleep 1"
+        " && sed -i 's/default-server check/default-server on-marked-down"
+        f" shutdown-sessions check/' {config} && docker kill -s USR2 haproxy && sleep 1"
     )
     undo = f"cp /root/cfg {config} && docker kill -s USR2 haproxy && sleep 1"
     with as_root(lab, "lb1", do, undo):
