@@ -63,7 +63,7 @@ def _nothing_to_do(prepared: Prepared) -> RolloutFinished:
 
 @contextmanager
 def _signals(driver: Driver) -> Iterator[list[int]]:
-    """Ctrl-C, SIGTERM and a closed terminal let what is out of rotation come back, and start nothing new."""
+    """Ctrl-C, SIGTERM and a closed terminal: what is out comes back, and nothing new begins."""
     caught: list[int] = []
 
     def handle(number: int, _frame: FrameType | None) -> None:
