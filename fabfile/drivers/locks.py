@@ -64,8 +64,12 @@ class Locks:
         try:
             self._take(hosts[:1])
             self._take(hosts[1:])
-        except EvenkeelError:
-            self.release()
+        except BaseException:
+            # A host whose answer got lost may have given us its locks all the same.
+            self._everywhere(
+                {host: state.abandon(keys, self._owner) for host, keys in self._keys.items()}
+            )
+            self._tokens.clear()
             raise
         self._heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
         self._heart.start()
@@ -110,15 +114,16 @@ class Locks:
 
     def _beat(self) -> None:
         while not self._stop.wait(HEARTBEAT):
-            for host, result in self._everywhere(state.heartbeat).items():
+            beats = {host: state.heartbeat(tokens) for host, tokens in self._tokens.items()}
+            for host, result in self._everywhere(beats).items():
                 if result.exit_code == state.EXIT_FENCED:
                     self._lost(host)
 
-    def _everywhere(self, build: Callable[[Mapping[str, str]], str]) -> dict[str, Result]:
+    def _everywhere(self, scripts: Mapping[str, str]) -> dict[str, Result]:
         running = {}
-        for host, tokens in list(self._tokens.items()):
+        for host, script in scripts.items():
             try:
-                running[host] = self._remotes.get(host).start(Command(build(tokens), label="lock"))
+                running[host] = self._remotes.get(host).start(Command(script, label="lock"))
             except RemoteError:
                 continue
         return {host: waiting.wait() for host, waiting in running.items()}
@@ -128,7 +133,7 @@ class Locks:
         self._stop.set()
         if self._heart is not None:
             self._heart.join()
-        self._everywhere(state.release)
+        self._everywhere({host: state.release(tokens) for host, tokens in self._tokens.items()})
         self._tokens.clear()
 
     def __enter__(self) -> Locks:

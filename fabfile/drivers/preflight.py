@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from fabfile.balancers.model import ServerRef
 from fabfile.drivers.balancers import Pool
-from fabfile.errors import EvenkeelError, Locked, PreflightFailed
+from fabfile.errors import EvenkeelError, Locked, PreflightFailed, RemoteError
 from fabfile.inventory.model import Service
 from fabfile.remote.base import Command, Result
 from fabfile.remote.pool import Remotes
@@ -23,18 +23,23 @@ def everywhere(
     timeout: float,
     stdin: bytes | Mapping[str, bytes] = b"",
 ) -> dict[str, Result]:
-    """Run each host's script, all side by side."""
+    """Run each host's script, all side by side. One that can't be reached has no exit code."""
     running = {}
+    results = dict.fromkeys(scripts, Result("", label, None, "", "", 0.0))
     for host, script in scripts.items():
         data = stdin if isinstance(stdin, bytes) else stdin[host]
-        running[host] = remotes.get(host).start(Command(script, data, timeout, label))
-    return {host: waiting.wait() for host, waiting in running.items()}
+        try:
+            running[host] = remotes.get(host).start(Command(script, data, timeout, label))
+        except RemoteError as error:
+            results[host] = Result(host, label, None, "", str(error), 0.0)
+    return results | {host: waiting.wait() for host, waiting in running.items()}
 
 
 def failed(result: Result) -> str:
     """One line about a command that did not end well."""
     if result.exit_code is None:
-        return f"{result.host}: the connection broke during: {result.label}"
+        why = result.tail(1).removeprefix(f"{result.host}: ")
+        return f"{result.host}: no answer to: {result.label}" + (f" ({why})" if why else "")
     return f"{result.host}: {result.label} failed ({result.exit_code}): {result.tail(3)}"
 
 

@@ -125,6 +125,7 @@ class Preparation:
         if changing and not dry:
             stage(self._service, changing, self._remotes)
             self._lock()
+            facts = self._look_again()
         readings = self._readings()
         plan = self._plan(facts, staged, readings, digest)
         self._check_capacity(plan, readings)
@@ -147,6 +148,13 @@ class Preparation:
             self._emit(Notice(text))
         note = f"{len(facts)} hosts, {len(concerned)} balancers"
         self._emit(PhaseFinished("preflight", note))
+        return facts
+
+    def _look_again(self) -> dict[str, compose.HostFacts]:
+        """Under the locks: another rollout may have come and gone while images were pulled."""
+        facts, problems = facts_of(self._service, self._wish.hosts, self._remotes)
+        refuse(problems)
+        refuse_unfinished(facts)
         return facts
 
     def _render(self, facts: Facts, settings: Mapping[str, str], digest: str) -> Staged:
@@ -276,10 +284,10 @@ class Preparation:
             refuse([*problems, mend])
 
     def _write(self, plan: Plan) -> None:
-        begin = state.begin(plan.id, plan.to_json())
+        begin, text = state.begin(plan.id), plan.to_json().encode()
         hosts = dict.fromkeys([*self._wish.hosts, *(b.host for b in self._concerned())])
         results = everywhere(
-            self._remotes, dict.fromkeys(hosts, begin), "write the plan", WRITE_TIMEOUT
+            self._remotes, dict.fromkeys(hosts, begin), "write the plan", WRITE_TIMEOUT, text
         )
         problems = [failed(result) for result in results.values() if not result.ok]
         if problems:

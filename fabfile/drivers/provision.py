@@ -6,14 +6,13 @@ rollout is for.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 
 from fabfile.balancers.haproxy import shell
 from fabfile.balancers.haproxy.config import render
 from fabfile.balancers.haproxy.provision import outcome, provision_script
 from fabfile.drivers.balancers import process_key
-from fabfile.drivers.identity import whoami
+from fabfile.drivers.identity import new_id, whoami
 from fabfile.drivers.locks import Claim, Locks, check_fence
 from fabfile.drivers.preflight import connect, facts_of, failed, refuse
 from fabfile.drivers.stage import Images, stage
@@ -192,8 +191,7 @@ class Provision:
             Images(self._service, hosts, self._remotes, self._emit).have(image)
 
     def _locked(self, claims: Sequence[Claim]) -> Locks:
-        owner = f"provision-{os.getpid()}"
-        return Locks(self._remotes, owner, claims, self._facts)
+        return Locks(self._remotes, f"provision-{new_id()}", claims, self._facts)
 
     @staticmethod
     def _raise_failed(results: Sequence[Result]) -> None:

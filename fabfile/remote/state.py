@@ -38,17 +38,8 @@ FLOCK_WAIT = 10
 """Seconds an effect waits for another one on the same target to end."""
 
 
-@dataclass(frozen=True)
-class Token:
-    """Who may change a target: a rollout (or task) and the epoch of its lock."""
-
-    owner: str
-    epochs: Mapping[tuple[str, str], int]
-    """By host and key."""
-
-    def line(self, host: str, key: str) -> str:
-        """What the first line of the lock file must be."""
-        return f"{self.owner} {self.epochs[host, key]}"
+_DESCRIPTORS = range(3, 10)
+"""dash reads one digit in front of a redirection and no more."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +95,19 @@ def release(keys: Mapping[str, str]) -> str:
     return f"cd {ROOT}/locks || exit 71\n" + "\n".join(parts) + "\ntrue"
 
 
+def abandon(keys: Iterable[str], owner: str) -> str:
+    """Give back whatever ``owner`` may hold of ``keys``, for when nobody knows what it got.
+
+    ``owner`` must be one that nobody else ever used.
+    """
+    parts = [
+        f'case "$(head -n 1 {q(name)}.lock 2>/dev/null)" in'
+        f" {q(owner + ' ')}*) rm -f {q(name)}.lock ;; esac"
+        for name in sorted(keys)
+    ]
+    return f"cd {ROOT}/locks || exit 71\n" + "\n".join(parts) + "\ntrue"
+
+
 def heartbeat(keys: Mapping[str, str]) -> str:
     """A sign of life for each lock; exit 75 when one is no longer ours."""
     parts = [
@@ -120,14 +124,17 @@ def fenced(keys: Mapping[str, str], effect: str) -> str:
     The flocks stay taken for as long as anything that ``effect`` started is alive, so a
     take-over that waits for them knows that nothing of ours is still running.
     """
+    taken = sorted(keys.items())
     parts = []
-    for fd, (name, line) in enumerate(sorted(keys.items()), start=7):
+    for fd, (name, line) in zip(_DESCRIPTORS, taken, strict=False):
         lock = f"{ROOT}/locks/{name}"
         parts.append(
             f"exec {fd}>>{q(lock + '.flock')} && flock -w {FLOCK_WAIT} {fd} || exit {EXIT_BUSY}\n"
             f'[ "$(head -n 1 {q(lock + ".lock")} 2>/dev/null)" = {q(line)} ] || exit {EXIT_FENCED}'
         )
-    return "\n".join([*parts, effect])
+    rest = dict(taken[len(_DESCRIPTORS) :])
+    inner = f"sh -c {q(fenced(rest, effect))}" if rest else effect
+    return "\n".join([*parts, inner])
 
 
 def parse_acquired(text: str) -> tuple[dict[str, int], Held | None]:
@@ -147,7 +154,8 @@ def parse_acquired(text: str) -> tuple[dict[str, int], Held | None]:
 
 def parse_lock(name: str, age: int, lines: Sequence[str]) -> Held:
     """Read a lock file; one that is cut short or edited by hand still names its first line."""
-    owner = lines[0].rpartition(" ")[0] if lines else "?"
+    first = lines[0].strip() if lines else ""
+    owner = first.rpartition(" ")[0] or first or "?"
     facts: object = {}
     if len(lines) > 1:
         try:
@@ -158,11 +166,17 @@ def parse_lock(name: str, age: int, lines: Sequence[str]) -> Held:
     return Held(name, age, owner, facts if isinstance(facts, dict) else {}, since)
 
 
-def begin(rollout: str, plan: str) -> str:
-    """Write the frozen plan as number 1."""
+def begin(rollout: str) -> str:
+    """Write the frozen plan, which comes on stdin, as number 1.
+
+    A plan of some hundred instances is longer than an argument of a program may be.
+    """
     folder = f"{ROOT}/rollouts/{q(rollout)}"
-    written = durable(f"{folder}/plan-0001.json", plan)
-    return f"umask 002; mkdir -p {folder}/undo {folder}/done && {written}"
+    plan = f"{folder}/plan-0001.json"
+    return (
+        f"umask 002; mkdir -p {folder}/undo {folder}/done && cat > {plan}.new"
+        f" && [ -s {plan}.new ] && sync {plan}.new && mv {plan}.new {plan} && sync {folder}"
+    )
 
 
 def undo_records(rollout: str, records: Mapping[str, object]) -> str:

@@ -120,14 +120,21 @@ def as_json(event: e.Event, at: float) -> str:
 
 
 class Tee:
-    """Every event to each of several receivers, from whatever thread it comes."""
+    """Every event to each of several receivers, from whatever thread it comes.
+
+    One that fails (a closed terminal, a full disk) is dropped: nobody who only listens may stop
+    a rollout.
+    """
 
     def __init__(self, *receivers: Callable[[e.Event], None]) -> None:
-        self._receivers = receivers
+        self._receivers = list(receivers)
         self._lock = threading.Lock()
 
     def __call__(self, event: e.Event) -> None:
         """Pass ``event`` on."""
         with self._lock:
-            for receiver in self._receivers:
-                receiver(event)
+            for receiver in list(self._receivers):
+                try:
+                    receiver(event)
+                except Exception:
+                    self._receivers.remove(receiver)

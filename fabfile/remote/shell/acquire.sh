@@ -4,26 +4,35 @@ umask 002
 mkdir -p "$root/locks" "$root/rollouts"
 cd "$root/locks" || exit 71
 taken=
-give_back() { for key in $taken; do rm -f "$key.lock"; done; }
+give_back() {
+    for key in $taken; do rm -f "$key.lock"; done
+    exit "$1"
+}
+trap 'give_back 71' HUP INT TERM
+# A count that was lost (a full disk, a power cut, an editor) goes on from the clock, which is
+# ahead of every count, and not from 0: an epoch must never come back.
+next_epoch() {
+    epoch=
+    [ ! -e "$1.epoch" ] || read -r epoch <"$1.epoch" || epoch=lost
+    case ${epoch:-0} in 0) epoch=1 ;; *[!0-9]* | 0*) epoch=$(date +%s) ;; *) epoch=$((epoch + 1)) ;; esac
+    echo "$epoch" >"$1.epoch.new" && sync "$1.epoch.new" && mv -f "$1.epoch.new" "$1.epoch"
+}
+write_lock() {
+    {
+        printf '%s %s\n' "$owner" "$epoch" && printf '%s\n' "$facts" && date -u +%Y-%m-%dT%H:%M:%SZ
+    } >"$1.lock.new" && sync "$1.lock.new" && mv -f "$1.lock.new" "$1.lock"
+}
 take() {
     exec 9>>"$1.flock"
     chmod -f g+w "$1.flock"
-    flock -w "$wait" 9 || { give_back; exit 74; }
-    if [ -s "$1.lock" ]; then
-        echo "held $1 $(($(date +%s) - $(stat -c %Y "$1.lock")))"
-        cat "$1.lock"
-        give_back
-        exit 73
+    flock -w "$wait" 9 || { echo "another command still works on $1" >&2; give_back 74; }
+    # Its holder may give it back at any moment.
+    if [ -s "$1.lock" ] && beat=$(stat -c %Y "$1.lock" 2>/dev/null); then
+        echo "held $1 $(($(date +%s) - beat))"
+        cat "$1.lock" 2>/dev/null
+        give_back 73
     fi
-    epoch=$(($(cat "$1.epoch" 2>/dev/null || echo 0) + 1))
-    { echo "$epoch" >"$1.epoch.new" && mv -f "$1.epoch.new" "$1.epoch"; } || exit 71
-    {
-        printf '%s %s\n' "$owner" "$epoch"
-        printf '%s\n' "$facts"
-        date -u +%Y-%m-%dT%H:%M:%SZ
-    } >"$1.lock.new"
-    sync "$1.lock.new"
-    mv -f "$1.lock.new" "$1.lock" || exit 71
+    { next_epoch "$1" && write_lock "$1"; } || { rm -f "$1.lock"; give_back 71; }
     taken="$taken $1"
     echo "got $1 $epoch"
     exec 9>&-
