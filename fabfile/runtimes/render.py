@@ -194,7 +194,7 @@ def _release(
     block = {**block, "image": image}
     # Keyed with a secret of the host: an id is printed and logged, and must not let anybody
     # try out guesses of a password.
-    text = json.dumps([block, env, version], sort_keys=True, default=str)
+    text = json.dumps([instance.name, block, env, version], sort_keys=True, default=str)
     identity = hmac.new(salt.encode(), text.encode(), hashlib.sha256).hexdigest()[:12]
     block["labels"] = {
         **_labels(block.get("labels")),

@@ -74,7 +74,9 @@ def test_each_obstacle_is_named_once(changes, problem):
 
 
 def test_all_obstacles_are_named_together():
-    problems = read(docker="sh: docker: not found", state="missing", project="not writable").problems
+    problems = read(
+        docker="sh: docker: not found", state="missing", project="not writable"
+    ).problems
     assert len(problems) == 3
 
 
@@ -117,7 +119,10 @@ def test_unfinished_rollouts_are_seen():
     assert read(unfinished="r1\nr2").unfinished == ("r1", "r2")
 
 
-@given(st.text(st.sampled_from("= \nadockertes/{}[]:5ry")), st.sampled_from(["state", "docker", "compose", "disk", "kept", "current", "project"]))
+@given(
+    st.text(st.sampled_from("= \nadockertes/{}[]:5ry")),
+    st.sampled_from(["state", "docker", "compose", "disk", "kept", "current", "project"]),
+)
 def test_no_answer_of_a_host_can_break_the_reader(text, part):
     read(**{part: text})
 

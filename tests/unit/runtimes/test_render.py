@@ -270,7 +270,9 @@ def test_compose_itself_reads_the_same_from_both(tmp_path):
 plain = st.text(st.characters(exclude_categories=["Cs"], max_codepoint=0xFFFF), max_size=12)
 scalars = st.one_of(
     plain,
-    st.sampled_from(["0440", "1_000", "yes", "n", "~", "a: b", "- x", "#", "1e3", "'", '"', "=", "<<"]),
+    st.sampled_from(
+        ["0440", "1_000", "yes", "n", "~", "a: b", "- x", "#", "1e3", "'", '"', "=", "<<"]
+    ),
     st.integers(),
     st.booleans(),
     st.none(),
@@ -283,7 +285,9 @@ values = st.recursive(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100, deadline=None)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100, deadline=None
+)
 @given(
     environment=st.dictionaries(plain, scalars, max_size=3),
     others=st.dictionaries(plain.filter(lambda n: not n.startswith("app_")), values, max_size=2),
@@ -364,3 +368,8 @@ def test_compose_itself_reads_every_secret_as_it_is(tmp_path):
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)["services"]["app_1"]["environment"]
     assert {n: v.replace("$$", "$") for n, v in found.items()} == secrets
+
+
+def test_two_instances_with_the_same_block_are_two_releases(tmp_path):
+    first, second = made(with_template(tmp_path, FLAT))
+    assert first.id != second.id
