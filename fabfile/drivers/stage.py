@@ -86,7 +86,9 @@ def _no_image(result: Result, reference: str) -> str:
     why = result.tail(1) or "no answer"
     if result.exit_code == EXIT_NO_SUCH_IMAGE:
         return f"{result.host}: the registry has no {reference} ({why})"
-    if not result.ok and not registry.read_digest(result.stdout)[0]:
+    if not registry.read_digest(result.stdout)[0]:
+        if result.ok:
+            why = "Docker names no digest for it"
         return f"{result.host}: could not pull {reference}: {why}"
     return ""
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import tarfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -117,16 +118,26 @@ def read_facts(text: str, service: Service) -> HostFacts:
     project = parts.get("project", [])
     if project and project[0] not in ("ok", "absent"):
         problems.append(f"{service.project_dir}: {project[0]} for this user")
-    kept = [json.loads(line) for line in parts.get("kept", []) if line.startswith("{")]
+    kept = [found for line in parts.get("kept", []) if (found := _release_record(line))]
     return HostFacts(
         problems=tuple(problems),
-        salt=parts.get("state", [""])[0].removeprefix("ready "),
+        salt="".join(parts.get("state", [])[:1]).removeprefix("ready "),
         containers=read_containers("\n".join(parts.get("containers", []))),
         kept={release["release"]: release for release in kept},
         current=dict(line.split(" ", 1) for line in parts.get("current", []) if " " in line),
         unfinished=tuple(parts.get("unfinished", [])),
         provisioned="provisioned" in project,
     )
+
+
+def _release_record(line: str) -> dict[str, str]:
+    """One ``release.json``; empty where it is damaged: such a release can't be gone back to."""
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return {}
+    whole = isinstance(record, dict) and {"release", "version", "digest"} <= record.keys()
+    return record if whole else {}
 
 
 def _sections(text: str) -> dict[str, list[str]]:
@@ -142,7 +153,7 @@ def _sections(text: str) -> dict[str, list[str]]:
 
 def _state_problems(parts: Mapping[str, list[str]]) -> Iterable[str]:
     said = parts.get("state", [])
-    if not said or not said[0].startswith("ready "):
+    if not said or not re.fullmatch(r"ready \S+", said[0]):
         what = said[0] if said else "unknown"
         yield (
             f"{state.ROOT} is {what}: make it once, as root, group-writable for whoever deploys"
@@ -151,8 +162,9 @@ def _state_problems(parts: Mapping[str, list[str]]) -> Iterable[str]:
 
 
 def _docker_problems(parts: Mapping[str, list[str]]) -> Iterable[str]:
-    docker = " ".join(parts.get("docker", [])) or "no answer"
-    if not docker[:1].isdigit():
+    said = parts.get("docker", [])
+    docker = " ".join(said) or "no answer"
+    if not any(line[:1].isdigit() for line in said):  # a warning may stand beside the version
         if "not found" in docker:
             yield "Docker is not installed"
         elif "permission denied" in docker.lower():
@@ -160,14 +172,14 @@ def _docker_problems(parts: Mapping[str, list[str]]) -> Iterable[str]:
         else:
             yield f"Docker does not answer: {docker}"
         return
-    compose = " ".join(parts.get("compose", [])) or "no answer"
-    version = compose.removeprefix("v")
-    if not version[:1].isdigit():
+    answers = (line.removeprefix("v") for line in parts.get("compose", []))
+    version = next((line for line in answers if line[:1].isdigit()), "")
+    if not version:
         yield (
             "Docker Compose v2 is missing (docker-compose 1.x will not do):"
             " install docker-compose-plugin"
         )
-    elif int(version.split(".")[0]) < 2:
+    elif version.startswith(("0.", "1.")):
         yield f"Docker Compose {version} is too old: v2 is needed"
     for tool in parts.get("tools", []):
         yield f"{tool} is not installed"

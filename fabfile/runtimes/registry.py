@@ -32,7 +32,8 @@ def local_digest_script(reference: str) -> str:
 
 def _digest(reference: str) -> str:
     """Defines ``digest``."""
-    return script(SHELL / "digest.sh", reference=reference, repository=repository(reference))
+    name = familiar(repository(reference))
+    return script(SHELL / "digest.sh", reference=reference, repository=name)
 
 
 def read_digest(text: str) -> tuple[str, bool]:
@@ -49,6 +50,12 @@ def repository(reference: str) -> str:
     name = reference.partition("@")[0]
     head, _, tail = name.rpartition("/")
     return f"{head}/{tail.partition(':')[0]}" if head else tail.partition(":")[0]
+
+
+def familiar(name: str) -> str:
+    """A repository as Docker itself calls it: ``nginx`` for ``docker.io/library/nginx``."""
+    short = name.removeprefix("index.").removeprefix("docker.io/")
+    return short if short == name else short.removeprefix("library/")
 
 
 def registry_of(service: Service) -> str:

@@ -8,18 +8,29 @@ the compose file there always says what is meant to run.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import io
 import json
+import re
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
+from jinja2 import (
+    Environment,
+    FileSystemLoader,
+    StrictUndefined,
+    TemplateError,
+    TemplateSyntaxError,
+)
 from ruamel.yaml import YAML
+from ruamel.yaml.constructor import SafeConstructor
 from ruamel.yaml.error import YAMLError
+from ruamel.yaml.representer import SafeRepresenter
 
 from fabfile.errors import PreflightFailed
 from fabfile.inventory.model import Host, Instance, Service
@@ -80,13 +91,23 @@ def render(
         lstrip_blocks=True,
         autoescape=False,  # noqa: S701 - this is YAML, not HTML
     )
+    values = context(service, host, version, versions or {})
     try:
-        template = environment.get_template(path.name)
-        return template.render(context(service, host, version, versions or {}))
-    except TemplateError as error:
-        line = getattr(error, "lineno", None)
-        where = f"{path}:{line}" if line else str(path)
-        raise PreflightFailed(f"{where}: the template does not render: {error}") from error
+        return environment.get_template(path.name).render(values)
+    except Exception as error:  # whatever the expressions in a template can raise
+        what = str(error) if isinstance(error, TemplateError) else repr(error)
+        where = _place(error, path)
+        raise PreflightFailed(f"{where}: the template does not render: {what}") from error
+
+
+def _place(error: Exception, path: Path) -> str:
+    """``file:line`` of the innermost template that ``error`` came through."""
+    if isinstance(error, TemplateSyntaxError):
+        return f"{error.filename or path}:{error.lineno}"
+    frames = traceback.extract_tb(error.__traceback__)
+    folders = {path.parent, TEMPLATES}
+    found = [f for f in frames if Path(f.filename).parent in folders]
+    return f"{found[-1].filename}:{found[-1].lineno}" if found else str(path)
 
 
 def context(
@@ -214,11 +235,11 @@ def _labels(labels: Any) -> dict[str, str]:
 
 
 def _env_value(value: str) -> str:
-    """Compose reads env files like a shell would: single quotes keep a value as it is."""
-    if "\n" in value or "'" in value:
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$")
-        return '"' + escaped.replace("\n", "\\n") + '"'
-    return f"'{value}'"
+    """Single quotes keep a value as it is, but for a quote, and a backslash in front of one."""
+    if not set(value) & set("\n\r'\\"):
+        return f"'{value}'"
+    escaped = value.translate(_ESCAPES)
+    return f'"{escaped}"'
 
 
 def _base(project: Mapping[str, Any], services: Mapping[str, Any]) -> str:
@@ -227,13 +248,63 @@ def _base(project: Mapping[str, Any], services: Mapping[str, Any]) -> str:
     return head + "services:\n" + "".join(f"  {line}\n" for line in body.splitlines())
 
 
+_ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "$": "\\$", "\n": "\\n", "\r": "\\r"})
+"""What Compose undoes between double quotes."""
+
+
 def _path(service: Service) -> str:
     return str(service.template or TEMPLATES / COMPOSE_TEMPLATE)
 
 
+class _Verbatim(str):
+    """A number that Compose may read in another way than Python: ``0440``, ``1_000``."""
+
+    tag = ""
+
+
+class _Constructor(SafeConstructor):
+    """Keeps numbers as they are written unless there is one way to read them."""
+
+
+class _Representer(SafeRepresenter):
+    """Quotes every text that somebody could take for something else, and makes no anchors, which
+    two blocks of a file could share by accident."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        del data
+        return True
+
+
+def _number(_: SafeConstructor, node: Any) -> object:
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            if str(kind(node.value)) == node.value:
+                return kind(node.value)
+    verbatim = _Verbatim(node.value)
+    verbatim.tag = str(node.tag)
+    return verbatim
+
+
+def _text(representer: SafeRepresenter, text: str) -> Any:
+    plain = _PLAIN.fullmatch(text) and text.lower() not in _WORDS
+    return representer.represent_scalar("tag:yaml.org,2002:str", text, style="" if plain else '"')
+
+
+_PLAIN = re.compile(r"[A-Za-z_/][A-Za-z0-9_./@-]*(:[A-Za-z0-9_./@-]+)*")
+_WORDS = frozenset(["y", "n", "yes", "no", "on", "off", "true", "false", "null"])
+for _tag in ("int", "float", "timestamp"):
+    _Constructor.add_constructor(f"tag:yaml.org,2002:{_tag}", _number)
+_Representer.add_representer(str, _text)
+_Representer.add_representer(
+    _Verbatim, lambda r, text: r.represent_scalar(text.tag, text, style="")
+)
+
+
 def _parse(text: str, service: Service) -> dict[str, Any]:
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Constructor = _Constructor
     try:
-        loaded = YAML(typ="safe", pure=True).load(text)
+        loaded = yaml.load(text)
     except YAMLError as error:
         raise PreflightFailed(f"{_path(service)}: renders to broken YAML: {error}") from error
     if not isinstance(loaded, dict):
@@ -243,6 +314,7 @@ def _parse(text: str, service: Service) -> dict[str, Any]:
 
 def _dump(data: Mapping[str, Any]) -> str:
     yaml = YAML(typ="safe", pure=True)
+    yaml.Representer = _Representer
     yaml.default_flow_style = False
     yaml.width = 4096
     stream = io.StringIO()

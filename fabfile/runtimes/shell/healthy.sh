@@ -4,7 +4,7 @@
 # counts them; $interval is in seconds. Exit 0, or 69 and the last thing that was wrong.
 now() {
     read -r up _ </proc/uptime
-    echo "${up%.*}${up#*.}"
+    echo $((${up%.*} * 100 + 1${up#*.} - 100))
 }
 wrong="no answer yet"
 began=$(now)
@@ -17,7 +17,7 @@ look() {
     [ $# -gt 0 ] || { wrong="there is no container"; return 1; }
     set -- $(docker inspect --format "$facts" "$1")
     [ $# -ge 5 ] || { wrong="the container went away"; return 1; }
-    [ "$publish" -gt 0 ] && address=127.0.0.1:$publish || address=$6:$port
+    [ "$publish" -gt 0 ] && address=127.0.0.1:$publish || address=${6:-127.0.0.1}:$port
     [ "$4" = "$release" ] || { wrong="another release runs: $4"; return 1; }
     [ "$3" -lt 3 ] || { wrong="the container keeps restarting (exit code $5)"; return 2; }
     [ "$1" = running ] || { wrong="the container is $1 (exit code $5)"; return 1; }
@@ -27,17 +27,19 @@ look() {
     esac
 }
 ask() {
-    answer=$(curl -s -m 2 -w '\n%{http_code}' "http://$address$path" 2>/dev/null) ||
+    answer=$(curl -q -s -g --noproxy '*' -m 2 -w '\n%{http_code}' "http://$address$path" 2>/dev/null) ||
         { wrong="$path does not answer"; return 1; }
     code=${answer##*
 }
     [ "$code" = "$status" ] || { wrong="$path answers $code, not $status"; return 1; }
-    case $answer in
+    case ${answer%?"$code"} in
         *"$contains"*) ;;
         *) wrong="$path answers $code without '$contains'"; return 1 ;;
     esac
 }
 give_up() {
+    # A container that is not there or does not run explains more than that nothing answers.
+    look
     echo "$wrong"
     exit 69
 }

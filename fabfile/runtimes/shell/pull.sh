@@ -9,8 +9,10 @@ if [ -n "$user" ]; then
         >/dev/null 2>"$config/why" || refused=67
 fi
 if [ -z "$refused" ]; then
-    if docker --config "$config" pull -q "$reference" >/dev/null 2>"$config/why" </dev/null; then
-        echo "digest $(digest)"
+    if docker --config "$config" pull "$reference" >"$config/said" 2>"$config/why" </dev/null; then
+        # An image may be known under several digests: what was pulled just now is what counts.
+        pulled=$(sed -n 's/^Digest: //p' "$config/said")
+        echo "digest ${pulled:-$(digest)}"
         exit 0
     fi
     refused=67
