@@ -119,7 +119,7 @@ class Preparation:
         self._render(facts, settings, NO_DIGEST)
         images = Images(self._service, self._wish.hosts, self._remotes, self._emit)
         version = self._wish.version
-        digest = images.local(version) or NO_DIGEST if dry else images.pull(version)
+        digest = self._on_paper(images) if dry else images.pull(version)
         staged = self._render(facts, settings, digest)
         changing = {host: found for host, found in staged.items() if _differs(facts[host], found)}
         if changing and not dry:
@@ -149,6 +149,12 @@ class Preparation:
         note = f"{len(facts)} hosts, {len(concerned)} balancers"
         self._emit(PhaseFinished("preflight", note))
         return facts
+
+    def _on_paper(self, images: Images) -> str:
+        digest = images.local(self._wish.version)
+        if not digest:
+            self._emit(Notice("no host has this image yet, and the registry was not asked for it"))
+        return digest or NO_DIGEST
 
     def _look_again(self) -> dict[str, compose.HostFacts]:
         """Under the locks: another rollout may have come and gone while images were pulled."""

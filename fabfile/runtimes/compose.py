@@ -64,6 +64,8 @@ class HostFacts:
     """Release id the live compose file holds, by instance name."""
     unfinished: tuple[str, ...] = ()
     """Ids of rollouts that never ended."""
+    locks: tuple[state.Held, ...] = ()
+    """Every lock that is held on the host."""
     provisioned: bool = False
     """The project's folder and compose file exist."""
 
@@ -104,7 +106,8 @@ def facts_script(service: Service) -> str:
     """One script that finds out all of :class:`HostFacts`; it touches our own folder alone."""
     head = _containers(service)
     facts = script(SHELL / "facts.sh", folder=service.project_dir, project=service.project)
-    return f"{head}{facts}say state\n{state.ready()}say unfinished\n{state.unfinished()}true\n"
+    ours = f"say state\n{state.ready()}say unfinished\n{state.unfinished()}"
+    return f"{head}{facts}{ours}say locks\n{state.locks()}true\n"
 
 
 MIN_FREE_KB = 100 * 1024
@@ -126,6 +129,7 @@ def read_facts(text: str, service: Service) -> HostFacts:
         kept={release["release"]: release for release in kept},
         current=dict(line.split(" ", 1) for line in parts.get("current", []) if " " in line),
         unfinished=tuple(parts.get("unfinished", [])),
+        locks=tuple(state.parse_locks("\n".join(parts.get("locks", [])))),
         provisioned="provisioned" in project,
     )
 

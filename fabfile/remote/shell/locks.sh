@@ -1,8 +1,8 @@
 # Every lock on this host, with the seconds since its holder's last sign of life. $root.
-cd "$root/locks" 2>/dev/null || exit 0
-for lock in *.lock; do
+for lock in "$root"/locks/*.lock; do
     [ -s "$lock" ] || continue
+    name=${lock##*/}
     beat=$(stat -c %Y "$lock" 2>/dev/null) || continue
-    echo "held ${lock%.lock} $(($(date +%s) - beat))"
+    echo "held ${name%.lock} $(($(date +%s) - beat))"
     cat "$lock"
 done
