@@ -6,6 +6,7 @@ Docker answers is judged here and nowhere else.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
@@ -43,6 +44,8 @@ from fabfile.runtimes import compose
 
 POLL = 0.03
 """Seconds between two readings while something is awaited."""
+DEADLINE_EXIT = 124
+"""What ``timeout`` on the host exits with; the engine there goes on without the command."""
 SETTLE = 5.0
 """Seconds beyond stop_grace_period after which an engine left alone has come to rest."""
 
@@ -67,6 +70,8 @@ class Hands:
         self._locks = locks
         self._pool = pool
         self._notice = notice
+        self._guard = threading.Lock()
+        self._projects: dict[str, threading.Lock] = {}
         self._methods: dict[type[Step], Callable[..., Outcome]] = {
             Record: self.record,
             TakeOut: self.take_out,
@@ -91,6 +96,16 @@ class Hands:
 
     def record(self, step: Record) -> Outcome:
         """Write undo records, or move them to done, on every host they concern."""
+        with self._project(step.target.instance.host):
+            return self._record(step)
+
+    def _project(self, host: str) -> threading.Lock:
+        """For the project on ``host``: lanes wait here for each other, however long a container
+        takes to stop, and not on the host, where that counts as somebody else's work."""
+        with self._guard:
+            return self._projects.setdefault(host, threading.Lock())
+
+    def _record(self, step: Record) -> Outcome:
         running = []
         for host, (keys, records) in self._records(step.target).items():
             if step.progress == "undo":
@@ -199,7 +214,8 @@ class Hands:
             now = {ref: (_process(answers, ref), s.stot) for ref, s in servers.items()}
             if not busy and now == before:
                 return Idle(waited=waited)
-            if waited >= step.deadline:
+            # One quiet reading proves nothing yet: it gets its second one even when time is up.
+            if waited >= step.deadline and (busy or before is not None):
                 return Busy(busy, waited)
             before = None if busy else now
             time.sleep(POLL)
@@ -270,17 +286,22 @@ class Hands:
             timeout=compose.up_timeout(self._service),
             label=f"docker compose up {instance.name}",
         )
-        result = self._remotes.get(instance.host).run(command)
-        if result.exit_code is None:
-            self._notice(instance.host, "the connection broke while a container was recreated")
-            # The engine goes on by itself: let it come to rest, then ask for the same again;
-            # where it is done already, Compose changes nothing.
-            time.sleep(self._service.stop_grace + SETTLE)
-            result = self._remotes.get(instance.host).run(command)
+        with self._project(instance.host):
+            result = self._up(instance.host, command)
         check_fence(result)
         if not result.ok:
             return Failed(f"{instance.host}: could not recreate {instance.name}", result.tail(50))
         return self._judge(result, release)
+
+    def _up(self, host: str, command: Command) -> Result:
+        result = self._remotes.get(host).run(command)
+        if result.exit_code in (None, DEADLINE_EXIT):
+            self._notice(host, f"it is not known what became of: {command.label}; asking again")
+            # The engine goes on by itself: let it come to rest, then ask for the same again;
+            # where it is done already, Compose changes nothing.
+            time.sleep(self._service.stop_grace + SETTLE)
+            result = self._remotes.get(host).run(command)
+        return result
 
     def _judge(self, result: Result, release: Release) -> Outcome:
         containers = compose.read_containers(result.stdout)
