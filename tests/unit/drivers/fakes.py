@@ -85,6 +85,8 @@ class FakePool:
     def __init__(self, service=SHOP, **shows):
         self.shows = {name: list(states) for name, states in shows.items()}
         self.changes = []
+        self.findings = []
+        self.closed = False
         self.reads = 0
         self.hands = {
             b.id: type("Hand", (), {"balancer": b})()
@@ -93,16 +95,29 @@ class FakePool:
         }
 
     def _show(self, name):
+        """A state is a server, several in a list, either with a process id, or an error."""
         states = self.shows[name]
         now = states.pop(0) if len(states) > 1 else states[0]
         if isinstance(now, EvenkeelError):
             return now
         now, process = now if isinstance(now, tuple) else (now, 7)
-        return BackendReading(name, process, {now.name: now})
+        servers = now if isinstance(now, list) else [now]
+        return BackendReading(name, process, {server.name: server for server in servers})
+
+    @property
+    def balancers(self):
+        return tuple(hand.balancer for hand in self.hands.values())
+
+    def preflight(self, refs, ids):
+        self.asked = (list(refs), list(ids))
+        return {name: self.findings for name in ids}
+
+    def close(self):
+        self.closed = True
 
     def read(self, ids=None):
         self.reads += 1
-        return {name: self._show(name) for name in ids}
+        return {name: self._show(name) for name in (self.shows if ids is None else ids)}
 
     def change(self, commands):
         self.changes.append({name: list(lines) for name, lines in commands.items()})
