@@ -83,8 +83,11 @@ def receivers(inventory: Inventory, *, json: bool, log: str = "") -> Callable[[E
     found: list[Callable[[Event], None]] = [JsonLines() if json else Console()]
     if log:
         path = inventory.root / ".evenkeel" / "rollouts" / f"{log}.jsonl"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        found.append(JsonLines(path.open("a", encoding="utf-8")))
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            found.append(JsonLines(path.open("a", encoding="utf-8")))
+        except OSError as error:
+            found[0](Notice(f"no log is kept of this: {error}"))
     return Tee(*found)
 
 

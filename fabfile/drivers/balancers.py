@@ -6,6 +6,7 @@ one command, and every change is read back in that same command.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -64,11 +65,18 @@ class BalancerHand:
         self._remotes = remotes
         self._fence = fence
         self._lines: Lines | None = None
+        self._asking = threading.Lock()
+        self._failed_change: EvenkeelError | None = None
         self._trips: Combiner[Change, BackendReading] = Combiner(self._trip)
 
     def read(self) -> BackendReading:
         """A reading that was begun after this call. Raises :class:`RemoteError`."""
-        return self._trips.ask(Change())
+        try:
+            return self._trips.ask(Change())
+        except EvenkeelError as error:
+            if error is not self._failed_change:
+                raise
+            return self.alone()  # it travelled with a change, and that is what went wrong
 
     def change(self, *commands: str) -> BackendReading:
         """Send ``commands`` chained; returns what the balancer shows afterwards.
@@ -77,6 +85,10 @@ class BalancerHand:
         when the connection broke.
         """
         return self._trips.ask(Change(commands))
+
+    def alone(self, *commands: str) -> BackendReading:
+        """As :meth:`change` or :meth:`read`, on a trip that nobody else is on."""
+        return self._trip([Change(commands)])
 
     def close(self) -> None:
         """End the conversation the readings come from."""
@@ -98,6 +110,13 @@ class BalancerHand:
 
     def _trip(self, batch: Sequence[Change]) -> BackendReading:
         commands = [command for wanted in batch for command in wanted.commands]
+        try:
+            return self._patiently(commands)
+        except EvenkeelError as error:
+            self._failed_change = error if commands else None
+            raise
+
+    def _patiently(self, commands: Sequence[str]) -> BackendReading:
         ends = time.monotonic() + RELOAD_PATIENCE
         while True:
             try:
@@ -112,6 +131,10 @@ class BalancerHand:
                 time.sleep(RELOAD_PAUSE)
 
     def _poll(self) -> str:
+        with self._asking:
+            return self._poll_in_turn()
+
+    def _poll_in_turn(self) -> str:
         spec = self.balancer.spec
         try:
             if self._lines is None:
@@ -199,7 +222,7 @@ class Pool:
             raise
         except EvenkeelError:
             # The trip may have carried others' commands too: one of those may be to blame.
-            return hand.change(*lines)
+            return hand.alone(*lines)
 
     def _each(self, calls: Mapping[str, Callable[[], Answer]]) -> dict[str, Answer | EvenkeelError]:
         if len(calls) == 1:

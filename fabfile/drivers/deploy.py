@@ -32,14 +32,29 @@ def deploy(
     Raises :class:`PreflightFailed` or :class:`Locked`, when nothing was changed.
     """
     remotes = Remotes(inventory)
-    try:
-        prepared = Preparation(inventory, wish, remotes, emit, rollout).run()
+    with _terminated():
         try:
-            return _run(prepared, emit)
+            prepared = Preparation(inventory, wish, remotes, emit, rollout).run()
+            try:
+                return _run(prepared, emit)
+            finally:
+                prepared.close()
         finally:
-            prepared.close()
+            remotes.close()
+
+
+@contextmanager
+def _terminated() -> Iterator[None]:
+    """SIGTERM ends what comes before and after the rollout as SIGINT does: locks are given back."""
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, handle)
+    try:
+        yield
     finally:
-        remotes.close()
+        signal.signal(signal.SIGTERM, before)
 
 
 def _run(prepared: Prepared, emit: Callable[[Event], None]) -> tuple[RolloutFinished, int]:

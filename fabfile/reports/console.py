@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import sys
 import threading
 import time
@@ -30,8 +32,9 @@ class Console:
     def __call__(self, event: e.Event) -> None:
         """Print ``event``, where it is worth a line."""
         for line in self._lines(event):
-            self._stream.write(f"{self._clock() - self._began:7.1f}s  {line}\n")
-        self._stream.flush()
+            text = f"{self._clock() - self._began:7.1f}s  {line}\n"
+            coding = getattr(self._stream, "encoding", None) or "utf-8"
+            _write(self._stream, text.encode(coding, "backslashreplace").decode(coding))
 
     def _lines(self, event: e.Event) -> list[str]:
         match event:
@@ -110,8 +113,20 @@ class JsonLines:
 
     def __call__(self, event: e.Event) -> None:
         """Write ``event``."""
-        self._stream.write(as_json(event, self._clock()) + "\n")
-        self._stream.flush()
+        _write(self._stream, as_json(event, self._clock()) + "\n")
+
+
+def _write(stream: TextIO, text: str) -> None:
+    try:
+        stream.write(text)
+        stream.flush()
+    except OSError:
+        if stream is sys.stdout:
+            # What is left in its buffer must not fail again when the program ends: that failure's
+            # exit code would take the place of ours.
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        raise
 
 
 def as_json(event: e.Event, at: float) -> str:
@@ -122,8 +137,8 @@ def as_json(event: e.Event, at: float) -> str:
 class Tee:
     """Every event to each of several receivers, from whatever thread it comes.
 
-    One that fails (a closed terminal, a full disk) is dropped: nobody who only listens may stop
-    a rollout.
+    A receiver that breaks (``| head``, a full disk) gets no more events: a rollout must not stop
+    half-way because nobody can be told of it.
     """
 
     def __init__(self, *receivers: Callable[[e.Event], None]) -> None:
@@ -136,5 +151,12 @@ class Tee:
             for receiver in list(self._receivers):
                 try:
                     receiver(event)
-                except Exception:
+                except Exception as error:
                     self._receivers.remove(receiver)
+                    self._lost(error)
+
+    def _lost(self, error: Exception) -> None:
+        text = f"no more events here: {type(error).__name__}: {error}"
+        for receiver in self._receivers:
+            with contextlib.suppress(Exception):
+                receiver(e.Notice(text))

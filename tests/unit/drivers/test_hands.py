@@ -1,0 +1,412 @@
+"""Each step's outcomes, judged by what hosts and balancers answer."""
+
+import json
+import threading
+from dataclasses import replace
+
+import pytest
+
+from fabfile.drivers import hands as h
+from fabfile.drivers import rotation
+from fabfile.drivers.locks import Locks
+from fabfile.errors import RemoteError
+from fabfile.inventory.model import Drain, Instance
+from fabfile.rollout import steps as s
+from tests.unit.drivers import fakes
+from tests.unit.drivers.fakes import NEW, OLD, FakePool, Fleet, plan, record, ref, server, target
+
+OUT = server(uweight=0, weight=0)
+MAINT = server(admin="maint", weight=0)
+RUNNING = (
+    '{"id":"1","service":"app_1","release":"new","version":"2.0","image":"x","status":"running"}\n'
+)
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch):
+    monkeypatch.setattr(rotation, "POLL", 0.001)
+    monkeypatch.setattr(h, "SETTLE", 0.0)
+
+
+@pytest.fixture
+def fleet(tmp_path):
+    found = Fleet(fakes.inventory(tmp_path))
+    found.on("")
+    return found
+
+
+def made(fleet, pool=None, the_plan=None, keys=("project.srv.shop",)):
+    locks = Locks(fleet.remotes, "r1", [], {})
+    locks._tokens = {
+        host: dict.fromkeys((*keys, "backend.run.haproxy.admin.sock.shop"), "r1 1")
+        for host in fleet.hosts
+    }
+    notices = []
+    found = h.Hands(
+        the_plan or plan(),
+        fakes.SHOP,
+        fleet.remotes,
+        locks,
+        pool or FakePool(lb1=[server()]),
+        lambda host, text: notices.append((host, text)),
+    )
+    found.notices = notices
+    return found
+
+
+# out of rotation
+
+
+def test_a_drain_is_believed_when_it_is_read_back(fleet):
+    pool = FakePool(lb1=[OUT], lb2=[OUT])
+    both = target(record("lb1"), record("lb2"))
+    assert made(fleet, pool).do(s.TakeOut(both)) == s.Done()
+    assert pool.changes == [
+        {name: ["set server shop/web1_app_1 weight 0"] for name in ("lb1", "lb2")}
+    ]
+
+
+def test_a_drain_that_one_balancer_ignores_has_failed(fleet):
+    pool = FakePool(lb1=[OUT], lb2=[server()])
+    outcome = made(fleet, pool).do(s.TakeOut(target(record("lb1"), record("lb2"))))
+    assert outcome == s.Failed("still takes requests: lb2:shop/web1_app_1")
+
+
+def test_a_drain_by_state_leaves_an_operators_maint_alone(fleet):
+    pool = FakePool(lb1=[MAINT], lb2=[server(admin="drain")])
+    drained = plan(drain=Drain(mode="drain"))
+    both = target(record("lb1", admin="maint"), record("lb2"))
+    assert made(fleet, pool, drained).do(s.TakeOut(both)) == s.Done()
+    assert pool.changes == [{"lb1": [], "lb2": ["set server shop/web1_app_1 state drain"]}]
+
+
+@pytest.mark.parametrize("step", [s.TakeOut, s.Shut, s.Restore, s.Admit])
+def test_a_balancer_that_cannot_be_asked_is_no_success(fleet, step):
+    pool = FakePool(lb1=[RemoteError("lb1", "gone")])
+    assert made(fleet, pool).do(step(target())) == s.Failed("lb1: gone", "")
+
+
+def test_a_server_that_vanished_is_named(fleet):
+    pool = FakePool(lb1=[server(name="other")])
+    outcome = made(fleet, pool).do(s.TakeOut(target()))
+    assert outcome == s.Failed("lb1: no server shop/web1_app_1 any more", "")
+
+
+def test_maint_is_believed_when_it_is_read_back(fleet):
+    assert made(fleet, FakePool(lb1=[MAINT])).do(s.Shut(target())) == s.Done()
+    wrong = made(fleet, FakePool(lb1=[OUT])).do(s.Shut(target()))
+    assert wrong == s.Failed("not in maint: lb1:shop/web1_app_1")
+
+
+# idle
+
+
+def idle(fleet, *states, deadline=0.05, maint=False, **pools):
+    pool = FakePool(**(pools or {"lb1": states}))
+    refs = [record(name) for name in pool.shows]
+    outcome = made(fleet, pool).do(s.AwaitIdle(target(*refs), deadline, maint))
+    return outcome, pool
+
+
+def test_idle_takes_two_quiet_readings(fleet):
+    outcome, pool = idle(fleet, OUT)
+    assert isinstance(outcome, s.Idle)
+    assert pool.reads == 2
+
+
+def test_a_session_between_two_quiet_readings_is_no_idleness(fleet):
+    outcome, pool = idle(fleet, OUT, replace(OUT, stot=6), replace(OUT, stot=6), deadline=5)
+    assert isinstance(outcome, s.Idle)
+    assert pool.reads == 3
+
+
+def test_a_reload_between_two_quiet_readings_is_no_idleness(fleet):
+    outcome, pool = idle(fleet, (OUT, 7), (OUT, 8), (OUT, 8), deadline=5)
+    assert isinstance(outcome, s.Idle)
+    assert pool.reads == 3
+
+
+def test_a_server_that_never_stands_still_is_busy_at_the_deadline(fleet):
+    outcome, _ = idle(fleet, *[replace(OUT, stot=n) for n in range(1000)])
+    assert outcome.sessions == {}
+    assert isinstance(outcome, s.Busy)
+
+
+@pytest.mark.parametrize("what", ["scur", "qcur"])
+def test_what_runs_or_waits_on_any_balancer_is_busy(fleet, what):
+    outcome, _ = idle(fleet, lb1=[OUT], lb2=[replace(OUT, **{what: 2})])
+    assert isinstance(outcome, s.Busy)
+    assert outcome.sessions == {ref("lb2"): 2}
+    assert outcome.waited >= 0.05
+
+
+def test_a_quiet_server_is_idle_though_no_time_is_left(fleet):
+    outcome, _ = idle(fleet, OUT, deadline=0.0)
+    assert isinstance(outcome, s.Idle)
+
+
+def test_a_server_that_gets_quiet_at_the_last_moment_is_idle(fleet):
+    outcome, _ = idle(fleet, replace(OUT, scur=1), OUT, OUT, deadline=0.0005)
+    assert isinstance(outcome, s.Idle | s.Busy)
+    if isinstance(outcome, s.Busy):
+        assert outcome.sessions, "nothing in flight is not busy"
+
+
+def test_a_drain_that_a_reload_undid_is_noticed(fleet):
+    outcome, _ = idle(fleet, lb1=[OUT], lb2=[OUT, server()])
+    assert isinstance(outcome, s.Reverted)
+    assert outcome.balancers == ("lb2",)
+
+
+def test_in_maint_weight_0_is_not_enough(fleet):
+    outcome, _ = idle(fleet, OUT, maint=True)
+    assert isinstance(outcome, s.Reverted)
+    assert isinstance(idle(fleet, MAINT, maint=True)[0], s.Idle)
+
+
+def test_an_instance_without_balancers_is_idle_at_once(fleet):
+    alone = replace(target(), servers=())
+    assert isinstance(made(fleet).do(s.AwaitIdle(alone, 0.0, maint=True)), s.Idle)
+    assert made(fleet).do(s.TakeOut(alone)) == s.Done()
+    assert made(fleet).do(s.AwaitAdmitted(alone, 0.0)) == s.Done()
+
+
+def test_a_cut_says_whose_sessions_were_closed(fleet):
+    pool = FakePool(lb1=[replace(MAINT, scur=2)])
+    outcome = made(fleet, pool).do(s.Cut(target()))
+    assert outcome == s.Done("closed 2 that would not end: 192.0.2.7:5 for 95 s on lb1")
+    assert pool.changes == [{"lb1": ["shutdown sessions server shop/web1_app_1"]}]
+
+
+# back
+
+
+def test_a_checked_server_comes_back_as_down_and_is_let_in_by_its_checks(fleet):
+    pool = FakePool(lb1=[MAINT])
+    made(fleet, pool).do(s.Admit(target(record(uweight=40))))
+    name = "set server shop/web1_app_1"
+    assert pool.changes == [
+        {
+            "lb1": [
+                f"{name} state drain",
+                f"{name} health down",
+                f"{name} weight 40",
+                f"{name} state ready",
+            ]
+        }
+    ]
+
+
+def test_an_unchecked_server_is_never_marked_down_for_good(fleet):
+    pool = FakePool(lb1=[replace(MAINT, checked=False)])
+    made(fleet, pool).do(s.Admit(target()))
+    assert not any("health down" in line for line in pool.changes[0]["lb1"])
+
+
+def test_an_operators_maint_and_drain_are_kept(fleet):
+    pool = FakePool(lb1=[MAINT], lb2=[MAINT])
+    both = target(record("lb1", admin="maint"), record("lb2", admin="drain"))
+    made(fleet, pool).do(s.Admit(both))
+    (change,) = pool.changes
+    assert change["lb1"] == ["set server shop/web1_app_1 weight 100"]
+    assert change["lb2"][-1] == "set server shop/web1_app_1 state drain"
+
+
+def test_admitted_means_recorded_and_up_on_every_balancer(fleet):
+    pool = FakePool(lb1=[server()], lb2=[server(up=False)] * 3 + [server()])
+    both = target(record("lb1"), record("lb2"))
+    assert made(fleet, pool).do(s.AwaitAdmitted(both, 5)) == s.Done()
+    assert pool.reads == 4
+
+
+def test_a_server_its_balancer_does_not_let_in_has_failed(fleet):
+    pool = FakePool(lb1=[server(up=False)])
+    outcome = made(fleet, pool).do(s.AwaitAdmitted(target(), 0.01))
+    assert outcome == s.Failed("its balancer's own checks do not let it in: lb1:shop/web1_app_1")
+
+
+def test_slowstart_is_no_failure_to_restore(fleet):
+    pool = FakePool(lb1=[server(weight=13)])
+    assert made(fleet, pool).do(s.AwaitAdmitted(target(), 1)) == s.Done()
+
+
+def test_a_return_that_was_undone_is_noticed(fleet):
+    pool = FakePool(lb1=[server(uweight=0)])
+    assert made(fleet, pool).do(s.AwaitAdmitted(target(), 1)) == s.Reverted(("lb1",))
+
+
+def test_a_server_that_an_operator_drained_need_not_be_up(fleet):
+    pool = FakePool(lb1=[server(admin="drain", up=False)])
+    drained = target(record(admin="drain"))
+    assert made(fleet, pool).do(s.AwaitAdmitted(drained, 0)) == s.Done()
+
+
+def test_restored_is_judged_by_what_is_read_back(fleet):
+    assert made(fleet, FakePool(lb1=[server()])).do(s.Restore(target())) == s.Done()
+    outcome = made(fleet, FakePool(lb1=[OUT])).do(s.Restore(target()))
+    assert outcome == s.Failed("not restored: lb1:shop/web1_app_1")
+
+
+# records
+
+
+def test_each_record_lies_on_the_host_it_concerns(fleet):
+    both = target(record("lb1"), record("lb2"))
+    assert made(fleet).do(s.Record(both, "undo")) == s.Done()
+    assert "undo/instance.shop.app_1.json" in fleet["web1"].scripts[0]
+    for name in ("lb1", "lb2"):
+        (script,) = fleet[name].scripts
+        assert "undo/server.shop.web1_app_1.json" in script
+        assert "backend.run.haproxy.admin.sock.shop.lock" in script, "fenced by its lock"
+
+
+def test_with_a_balancer_on_its_own_host_all_is_written_there_once(tmp_path):
+    service = replace(fakes.SHOP, balancers=(fakes.SELF,))
+    fleet = Fleet(fakes.inventory(tmp_path, service))
+    fleet.on("")
+    pool = FakePool(service, web1=[server()])
+    assert made(fleet, pool).do(s.Record(target(record("web1")), "undo")) == s.Done()
+    (script,) = fleet["web1"].scripts
+    for word in ("project.srv.shop.lock", "sock.shop.lock", "instance.shop", "server.shop"):
+        assert word in script
+
+
+def test_a_record_that_cannot_be_written_stops_the_instance(fleet):
+    fleet["lb1"].on("undo", exit_code=1, stderr="No space left on device")
+    outcome = made(fleet).do(s.Record(target(), "undo"))
+    assert outcome == s.Failed("lb1: could not write its record", "No space left on device")
+
+
+def test_whoever_lost_its_lock_is_told_so(fleet):
+    fleet["lb1"].on("undo", exit_code=75)
+    outcome = made(fleet).do(s.Record(target(), "undo"))
+    assert outcome.reason == "lb1: another controller has taken over; nothing was changed"
+
+
+# containers
+
+
+def test_a_container_of_the_wanted_release_is_what_counts(fleet):
+    fleet["web1"].on("compose -p", RUNNING)
+    assert made(fleet).do(s.Recreate(target(), NEW)) == s.Done()
+    outcome = made(fleet).do(s.Recreate(target(), OLD))
+    assert outcome.reason == "Compose ended well, but the wanted release does not run"
+
+
+@pytest.mark.parametrize("lose", ["before", "after"])
+def test_a_connection_that_breaks_is_followed_by_the_same_again(fleet, lose):
+    fleet["web1"].on("compose -p", RUNNING)
+    fleet["web1"].on("compose -p", RUNNING, lose=lose, times=1)
+    hands = made(fleet)
+    assert hands.do(s.Recreate(target(), NEW)) == s.Done()
+    assert len(fleet["web1"].commands) == (1 if lose == "before" else 2)
+    assert "not known what became of" in hands.notices[0][1]
+
+
+def test_a_recreate_that_ran_into_its_deadline_is_asked_for_again(fleet):
+    fleet["web1"].on("compose -p", RUNNING)
+    fleet["web1"].on("compose -p", exit_code=124, times=1)
+    assert made(fleet).do(s.Recreate(target(), NEW)) == s.Done()
+
+
+def test_a_connection_that_stays_away_is_a_failure_and_not_a_success(fleet):
+    fleet["web1"].on("compose -p", lose="after")
+    outcome = made(fleet).do(s.Recreate(target(), NEW))
+    assert outcome.reason == "web1: could not recreate app_1"
+
+
+def test_what_compose_said_comes_with_the_failure(fleet):
+    fleet["web1"].on("compose -p", exit_code=70, stderr="port is already allocated")
+    outcome = made(fleet).do(s.Recreate(target(), NEW))
+    assert outcome == s.Failed("web1: could not recreate app_1", "port is already allocated")
+
+
+def test_lanes_of_one_host_wait_for_each_other_here_and_never_fail_on_the_hosts_lock(fleet):
+    busy, most, inside = threading.Lock(), [], []
+
+    def slow(_):
+        inside.append(1)
+        most.append(len(inside))
+        busy.acquire(timeout=0.05)
+        inside.pop()
+        return RUNNING.replace("app_1", "app_x")
+
+    busy.acquire()
+    fleet["web1"].on("compose -p|rollouts", slow)
+    hands = made(fleet)
+    wanted = [target(instance=Instance("shop", "web1", n, 3000 + n)) for n in (1, 2, 3)]
+    steps = [s.Recreate(t, NEW) for t in wanted] + [s.Record(t, "undo") for t in wanted]
+    threads = [threading.Thread(target=hands.do, args=(step,)) for step in steps]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(most) == 6
+    assert max(most) == 1
+
+
+def test_an_unhealthy_instance_shows_its_last_lines(fleet):
+    fleet["web1"].on("steady_for", "/ping does not answer\n", exit_code=69)
+    fleet["web1"].on("docker logs", "Traceback\nKeyError: DATABASE\n")
+    outcome = made(fleet).do(s.AwaitHealthy(target(), NEW))
+    assert outcome == s.Failed(
+        "not healthy: /ping does not answer", "Traceback\nKeyError: DATABASE"
+    )
+
+
+def test_a_healthy_instance_says_how_long_it_took(fleet):
+    fleet["web1"].on("steady_for", "healthy after 640 ms\n")
+    assert made(fleet).do(s.AwaitHealthy(target(), NEW)) == s.Done("healthy after 640 ms")
+
+
+def test_a_health_check_whose_connection_broke_is_made_again(fleet):
+    fleet["web1"].on("steady_for", "healthy after 640 ms\n")
+    fleet["web1"].on("steady_for", lose="after", times=1)
+    assert isinstance(made(fleet).do(s.AwaitHealthy(target(), NEW)), s.Done)
+
+
+def test_records_can_be_read_as_json(fleet):
+    made(fleet).do(s.Record(target(record(uweight=37, admin="drain")), "undo"))
+    text = fleet["lb1"].scripts[0].split("printf '%s\\n' '")[1].split("' >")[0]
+    found = json.loads(text)
+    assert (found["uweight"], found["admin"], found["ref"]["backend"]) == (37, "drain", "shop")
+
+
+# checks that begin beside the replacement
+
+
+def test_checks_begin_beside_the_replacement_and_again_once_the_old_container_is_gone(fleet):
+    fleet["web1"].on("up -d", RUNNING)
+    fleet["web1"].on("steady_for", "healthy after 640 ms\n")
+    pool = FakePool(lb1=[MAINT], pins=False)
+    hands = made(fleet, pool)
+    anew = ["set server shop/web1_app_1 state drain", "set server shop/web1_app_1 health down"]
+    assert isinstance(hands.do(s.Recreate(target(), NEW)), s.Done)
+    assert pool.changes == [{"lb1": anew}]
+    assert isinstance(hands.do(s.AwaitHealthy(target(), NEW)), s.Done)
+    assert pool.changes == [{"lb1": anew}, {"lb1": anew}]
+
+
+def test_where_clients_may_be_pinned_it_stays_in_maint_until_it_is_healthy(fleet):
+    fleet["web1"].on("up -d", RUNNING)
+    fleet["web1"].on("steady_for", "healthy after 640 ms\n")
+    pool = FakePool(lb1=[MAINT], pins=True)
+    hands = made(fleet, pool)
+    hands.do(s.Recreate(target(), NEW))
+    hands.do(s.AwaitHealthy(target(), NEW))
+    assert pool.changes == []
+
+
+def test_a_server_an_operator_has_in_maint_is_not_checked_anew(fleet):
+    fleet["web1"].on("up -d", RUNNING)
+    pool = FakePool(lb1=[MAINT], pins=False)
+    made(fleet, pool).do(s.Recreate(target(record(admin="maint")), NEW))
+    assert pool.changes == [{"lb1": []}]
+
+
+def test_a_balancer_that_refuses_early_checks_is_no_reason_to_stop(fleet):
+    fleet["web1"].on("up -d", RUNNING)
+    pool = FakePool(lb1=[RemoteError("lb1", "gone")], pins=False)
+    hands = made(fleet, pool)
+    assert isinstance(hands.do(s.Recreate(target(), NEW)), s.Done)
+    assert hands.notices == [("web1", "checks begin later: lb1: gone")]
