@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from fabfile.drivers import hands as h
-from fabfile.drivers.locks import Claim, Locks
+from fabfile.drivers.locks import Locks
 from fabfile.errors import RemoteError
 from fabfile.inventory.model import Drain, Instance
 from fabfile.rollout import steps as s
@@ -16,7 +16,10 @@ from tests.unit.drivers.fakes import NEW, OLD, FakePool, Fleet, plan, record, re
 
 OUT = server(uweight=0, weight=0)
 MAINT = server(admin="maint", weight=0)
-RUNNING = '{"id":"1","service":"app_1","release":"new","version":"2.0","image":"x","status":"running","restarts":0}\n'
+RUNNING = (
+    '{"id":"1","service":"app_1","release":"new","version":"2.0","image":"x",'
+    '"status":"running","restarts":0}\n'
+)
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +38,7 @@ def fleet(tmp_path):
 def made(fleet, pool=None, the_plan=None, keys=("project.srv.shop",)):
     locks = Locks(fleet.remotes, "r1", [], {})
     locks._tokens = {
-        host: {key: "r1 1" for key in (*keys, "backend.run.haproxy.admin.sock.shop")}
+        host: dict.fromkeys((*keys, "backend.run.haproxy.admin.sock.shop"), "r1 1")
         for host in fleet.hosts
     }
     notices = []

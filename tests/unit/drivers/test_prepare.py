@@ -34,7 +34,8 @@ def facts(**changes):
 
 
 FACTS, PULL, STAGE, LOCK, PLAN, GIVE_BACK, FINISH = (
-    "say docker", "docker --config", "tar -xf", "taken=", "cat > .*plan-0001", "rm -f", "finished.json.new",
+    "say docker", "docker --config", "tar -xf", "taken=", "cat > .*plan-0001", "rm -f",
+    "finished.json.new",
 )  # fmt: skip
 
 
@@ -156,8 +157,10 @@ def test_a_rollout_that_broke_off_while_we_pulled_is_seen_under_the_locks(world)
 
 
 def test_what_is_to_be_put_back_is_read_under_the_locks(world):
-    later = facts(current="app_1 newer", containers=facts().split("containers\n")[1].split("\n")[0].replace('"old"', '"newer"'),
-                  kept='{"release":"newer","version":"1.9","digest":"sha256:2"}')  # fmt: skip
+    later = facts(
+        current="app_1 newer",
+        kept='{"release":"newer","version":"1.9","digest":"sha256:2"}',
+    ).replace('"release":"old"', '"release":"newer"')
     for name in ("web1", "web2"):
         world.fleet[name].on(FACTS, later)
         world.fleet[name].on(FACTS, facts(), times=1)

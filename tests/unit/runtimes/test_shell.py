@@ -10,7 +10,7 @@ from ruamel.yaml import YAML
 from fabfile.inventory.model import Secret
 from fabfile.runtimes import compose, registry
 from fabfile.runtimes import render as r
-from tests.unit.runtimes.services import DIGEST, SHOP, WEB1, with_template
+from tests.unit.runtimes.services import DIGEST, WEB1, with_template
 
 TEMPLATE = """\
 services:
