@@ -59,9 +59,9 @@ def deploy(
         reason=reason,
         allow_outage=allow_outage,
     )
-    raise Exit(
-        code=cli.plan(found, wish, json=json) if dry_run else cli.deploy(found, wish, json=json)
-    )
+    code = cli.plan(found, wish, json=json) if dry_run else cli.deploy(found, wish, json=json)
+    if code:  # an Exit of 0 would also keep the tasks that follow on the command line from running
+        raise Exit(code=code)
 
 
 @fleet_task(help={n: text for n, text in DEPLOY_HELP.items() if n not in ("dry-run", "reason")})

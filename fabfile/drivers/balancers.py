@@ -61,6 +61,8 @@ class BalancerHand:
     def __init__(self, balancer: Balancer, remotes: Remotes, fence: Fence | None) -> None:
         """Without ``fence`` it can only be read."""
         self.balancer = balancer
+        self.pins = True
+        """Clients may be bound to one server; unless a preflight ruled it out, they are."""
         self._remotes = remotes
         self._fence = fence
         self._lines: Lines | None = None
@@ -98,6 +100,7 @@ class BalancerHand:
         """What in this balancer's set-up speaks against draining ``servers``."""
         spec = self.balancer.spec
         text = self._run(preflight.preflight_script(spec), "look at HAProxy", POLL_TIMEOUT)
+        self.pins = preflight.pins(spec, text)
         return preflight.preflight(self.balancer.id, spec, servers, text)
 
     def sessions(self, server: str) -> list[sessions.Session]:

@@ -21,6 +21,7 @@ EXIT_CODES: dict[Verdict, int] = {
     "interrupted": 130,
 }
 """What a rollout's verdict means for whoever called ``fab``."""
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def deploy(
@@ -77,14 +78,14 @@ def _nothing_to_do(prepared: Prepared) -> RolloutFinished:
 
 @contextmanager
 def _signals(driver: Driver) -> Iterator[list[int]]:
-    """SIGINT and SIGTERM let what is out of rotation come back, and start nothing new."""
+    """Ctrl-C, SIGTERM and a closed terminal: what is out comes back, and nothing new begins."""
     caught: list[int] = []
 
     def handle(number: int, _frame: FrameType | None) -> None:
         caught.append(number)
         driver.interrupt(f"interrupted by {signal.Signals(number).name}")
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, handle) for number in STOPPING}
     try:
         yield caught
     finally:

@@ -236,11 +236,39 @@ class Hands:
         def commands(record: ServerRecord) -> Iterable[str]:
             if record.admin == "maint":  # an operator's: it stays where it was
                 return change.set_weight(record.ref, record.uweight)
-            first = change.admit_first(record.ref, checked=seen[record.ref].checked)
-            return (*first, *change.admit(record.ref, record.uweight, record.admin))
+            back = change.admit(record.ref, record.uweight, record.admin)
+            if seen[record.ref].admin != "maint":  # checked anew since its old container went
+                return back
+            return (*change.admit_first(record.ref, checked=seen[record.ref].checked), *back)
 
         self._order(step.target, commands)
         return Done()
+
+    def _check_anew(self, target: Target) -> None:
+        """Let the balancers begin to check: the old container is gone, the new one starts.
+
+        A server takes no new clients before it is admitted, so this only makes the wait shorter.
+        """
+
+        def commands(record: ServerRecord) -> Iterable[str]:
+            return () if record.admin == "maint" else change.admit_first(record.ref, checked=True)
+
+        try:
+            seen, _ = self._look(target)
+            if all(server.checked for server in seen.values()):
+                self._order(target, commands)
+        except EvenkeelError as error:
+            self._notice(target.instance.host, f"checks begin later: {error}")
+
+    def _may_check_early(self, target: Target) -> bool:
+        """Whether checks may begin before the instance has been healthy for ``min_healthy``.
+
+        Pinned clients come as soon as a balancer's own checks pass, so where there may be some
+        and the service asks for a steady while, the checks have to wait for it.
+        """
+        if self._service.health.min_healthy == 0:
+            return True
+        return not any(self._pool.hands[ref.balancer].pins for ref in target.refs)
 
     def await_admitted(self, step: AwaitAdmitted) -> Outcome:
         """Recorded weight and state on every balancer, and up by its own checks."""
@@ -287,20 +315,43 @@ class Hands:
             label=f"docker compose up {instance.name}",
         )
         with self._project(instance.host):
-            result = self._up(instance.host, command)
+            result = self._run_recreate(step, command)
+            if result.exit_code in (None, DEADLINE_EXIT):
+                self._notice(
+                    instance.host, f"it is not known what became of: {command.label}; asking again"
+                )
+                # The engine goes on by itself: let it come to rest, then ask for the same again;
+                # where it is done already, Compose changes nothing.
+                time.sleep(self._service.stop_grace + SETTLE)
+                result = self._remotes.get(instance.host).run(command)
         check_fence(result)
         if not result.ok:
             return Failed(f"{instance.host}: could not recreate {instance.name}", result.tail(50))
         return self._judge(result, release)
 
-    def _up(self, host: str, command: Command) -> Result:
-        result = self._remotes.get(host).run(command)
-        if result.exit_code in (None, DEADLINE_EXIT):
-            self._notice(host, f"it is not known what became of: {command.label}; asking again")
-            # The engine goes on by itself: let it come to rest, then ask for the same again;
-            # where it is done already, Compose changes nothing.
-            time.sleep(self._service.stop_grace + SETTLE)
-            result = self._remotes.get(host).run(command)
+    def _run_recreate(self, step: Recreate, command: Command) -> Result:
+        target = step.target
+        host = self._remotes.get(target.instance.host)
+        if not self._may_check_early(target):
+            return host.run(command)
+        script = compose.gone_script(self._service, target.instance, step.release.id)
+        gone = host.start(
+            Command(script, timeout=command.timeout, label="wait for the old container to stop")
+        )
+        running = host.start(command)
+        turn = threading.Lock()
+        over = threading.Event()
+
+        def watch() -> None:
+            if gone.wait().ok:
+                with turn:
+                    if not over.is_set():
+                        self._check_anew(target)
+
+        threading.Thread(target=watch, name="gone", daemon=True).start()
+        result = running.wait()
+        with turn:  # nothing may change the balancers behind the back of the next step
+            over.set()
         return result
 
     def _judge(self, result: Result, release: Release) -> Outcome:

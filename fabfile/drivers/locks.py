@@ -7,6 +7,7 @@ still ours, on the host itself; see ``remote.state``.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,8 +18,10 @@ from fabfile.remote.pool import Remotes
 
 HEARTBEAT = 5.0
 """Seconds between two signs of life."""
-STALE_AFTER = 60
-"""Seconds without one after which a lock's holder is taken for dead."""
+AGAIN = 1.0
+"""Seconds between two tries while somebody else's lock is waited for."""
+FREEZE = "freeze-"
+"""How the owner of a lock begins that a person took by hand; it needs no sign of life."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +42,19 @@ class Locks:
         claims: Iterable[Claim],
         facts: Mapping[str, object],
         lost: Callable[[str], None] = lambda _: None,
+        *,
+        wait: float = 0.0,
+        over: Iterable[str] = (),
+        stale: int = state.STALE_AFTER,
     ) -> None:
-        """``owner`` is the rollout's id; ``lost`` hears the host of a lock that was taken over."""
+        """``owner`` is the rollout's id; ``lost`` hears the host of a lock that was taken over.
+
+        ``wait``: seconds to wait for somebody else's lock. ``over``: owners whose locks are
+        taken over after ``stale`` seconds without a sign of life.
+        """
+        self._wait = wait
+        self._over = tuple(over)
+        self._stale = stale
         self._remotes = remotes
         self._owner = owner
         self._facts = facts
@@ -60,6 +74,19 @@ class Locks:
         The first host (in sorted order, so that two rollouts meet at the same one) is asked
         alone: whoever loses there has taken nothing. Raises :class:`Locked`.
         """
+        ends = time.monotonic() + self._wait
+        while True:
+            try:
+                self._try()
+                break
+            except Locked:
+                if time.monotonic() >= ends:
+                    raise
+                time.sleep(AGAIN)
+        self._heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+        self._heart.start()
+
+    def _try(self) -> None:
         hosts = sorted(self._keys, key=lambda host: (min(self._keys[host]), host))
         try:
             self._take(hosts[:1])
@@ -71,13 +98,16 @@ class Locks:
             )
             self._tokens.clear()
             raise
-        self._heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
-        self._heart.start()
 
     def _take(self, hosts: Sequence[str]) -> None:
         running = {
             host: self._remotes.get(host).start(
-                Command(state.acquire(self._keys[host], self._owner, self._facts), label="lock")
+                Command(
+                    state.acquire(
+                        self._keys[host], self._owner, self._facts, self._over, self._stale
+                    ),
+                    label="lock",
+                )
             )
             for host in hosts
         }
@@ -96,16 +126,7 @@ class Locks:
         _, held = state.parse_acquired(result.stdout)
         if held is None:
             return RemoteError(result.host, "the lock could not be taken", detail=result.tail())
-        by = held.facts.get("by", "somebody")
-        why = held.facts.get("reason", "")
-        alive = (
-            f"last sign of life {held.age} s ago"
-            if held.age < STALE_AFTER
-            else f"no sign of life for {held.age} s"
-        )
-        return Locked(
-            f"{result.host}: locked by {by} since {held.since} ({why}; {held.owner}; {alive})"
-        )
+        return Locked(f"{result.host}: {describe(held)}")
 
     def fence(self, host: str, keys: Iterable[str], effect: str) -> str:
         """``effect``, only while these locks of ``host`` are ours."""
@@ -142,6 +163,20 @@ class Locks:
 
     def __exit__(self, *_: object) -> None:
         self.release()
+
+
+def describe(held: state.Held) -> str:
+    """Who holds a lock, since when and why: ``locked by anna@laptop:4242 since …``."""
+    by = held.facts.get("by", "somebody")
+    why = held.facts.get("reason", "no reason given")
+    if held.owner.startswith(FREEZE):
+        return f"frozen by {by} since {held.since}: {why} (`fab lock.release` ends it)"
+    alive = (
+        f"last sign of life {held.age} s ago"
+        if held.age < state.STALE_AFTER
+        else f"no sign of life for {held.age} s: `fab resume`, `abort` or `repair` takes it over"
+    )
+    return f"locked by {by} since {held.since} ({why}; {held.owner}; {alive})"
 
 
 def check_fence(result: Result) -> None:

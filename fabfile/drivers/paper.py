@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from fabfile.drivers.identity import new_id
 from fabfile.drivers.prepare import Preparation, Wish
-from fabfile.drivers.simulated import Simulation, simulate
-from fabfile.drivers.simulated.fleet import Fleet
+from fabfile.drivers.simulated import Simulation, Timing, simulate
 from fabfile.inventory.model import Inventory
 from fabfile.remote.pool import Remotes
 from fabfile.rollout.events import Event
@@ -28,4 +28,6 @@ def on_paper(
         prepared.close()
     finally:
         remotes.close()
-    return prepared.plan, simulate(prepared.plan, Fleet.of_plan(prepared.plan))
+    usual = Timing()
+    timing = replace(usual, healthy=usual.healthy + wish.service.health.min_healthy)
+    return prepared.plan, simulate(prepared.plan, timing=timing)

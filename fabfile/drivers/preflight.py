@@ -6,14 +6,18 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from fabfile.balancers.model import ServerRef
 from fabfile.drivers.balancers import Pool
+from fabfile.drivers.locks import describe
 from fabfile.errors import EvenkeelError, Locked, PreflightFailed, RemoteError
 from fabfile.inventory.model import Service
+from fabfile.remote import state
 from fabfile.remote.base import Command, Result
 from fabfile.remote.pool import Remotes
 from fabfile.runtimes import compose
 
 FACTS_TIMEOUT = 30.0
 """Deadline in seconds."""
+NOT_PROVISIONED = ("backend-missing", "server-missing")
+"""Findings about a balancer that a new configuration mends."""
 
 
 def everywhere(
@@ -44,11 +48,27 @@ def failed(result: Result) -> str:
 
 
 def refuse(problems: Sequence[str], head: str = "nothing was changed") -> None:
-    """Raise :class:`PreflightFailed` with every problem, if there is any."""
+    """Raise :class:`PreflightFailed` with every problem, if there is any.
+
+    What several hosts (``web1: …``) suffer from alike is said once.
+    """
+    problems = _alike(problems)
     if len(problems) == 1:
         raise PreflightFailed(f"{head}: {problems[0]}")
     if problems:
         raise PreflightFailed("\n".join([f"{head}:", *(f"  {problem}" for problem in problems)]))
+
+
+def _alike(problems: Sequence[str]) -> list[str]:
+    hosts: dict[str, list[str]] = {}
+    for problem in problems:
+        host, colon, text = problem.partition(": ")
+        named = bool(colon) and " " not in host
+        hosts.setdefault(text if named else problem, []).append(host if named else "")
+    return [
+        f"{', '.join(dict.fromkeys(names))}: {text}" if names[0] else text
+        for text, names in hosts.items()
+    ]
 
 
 def connect(remotes: Remotes, hosts: Iterable[str]) -> None:
@@ -95,14 +115,22 @@ def balancer_problems(
         if isinstance(answer, EvenkeelError):
             problems.append(str(answer))
             continue
-        problems += [found.text for found in answer if found.severity == "refuse"]
+        problems += [
+            found.text + (": run `fab provision`" if found.code in NOT_PROVISIONED else "")
+            for found in answer
+            if found.severity == "refuse"
+        ]
         warnings += [found.text for found in answer if found.severity == "warn"]
     return problems, warnings
 
 
 def refuse_unfinished(facts: Mapping[str, compose.HostFacts]) -> None:
-    """Raise :class:`Locked` when a host knows of a rollout that never ended."""
+    """Raise :class:`Locked` when a host knows of a rollout that runs, or that never ended."""
     found = sorted({rollout for f in facts.values() for rollout in f.unfinished})
+    for host, fact in facts.items():
+        for held in fact.locks:
+            if held.owner in found and held.age < state.STALE_AFTER:
+                raise Locked(f"{host}: {describe(held)}")
     if found:
         where = ", ".join(sorted(host for host, f in facts.items() if f.unfinished))
         raise Locked(

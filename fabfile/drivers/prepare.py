@@ -119,7 +119,7 @@ class Preparation:
         self._render(facts, settings, NO_DIGEST)
         images = Images(self._service, self._wish.hosts, self._remotes, self._emit)
         version = self._wish.version
-        digest = images.local(version) or NO_DIGEST if dry else images.pull(version)
+        digest = self._on_paper(images) if dry else images.pull(version)
         staged = self._render(facts, settings, digest)
         changing = {host: found for host, found in staged.items() if _differs(facts[host], found)}
         if changing and not dry:
@@ -149,6 +149,12 @@ class Preparation:
         note = f"{len(facts)} hosts, {len(concerned)} balancers"
         self._emit(PhaseFinished("preflight", note))
         return facts
+
+    def _on_paper(self, images: Images) -> str:
+        digest = images.local(self._wish.version)
+        if not digest:
+            self._emit(Notice("no host has this image yet, and the registry was not asked for it"))
+        return digest or NO_DIGEST
 
     def _look_again(self) -> dict[str, compose.HostFacts]:
         """Under the locks: another rollout may have come and gone while images were pulled."""
@@ -270,15 +276,15 @@ class Preparation:
         by_backend: dict[tuple[str, str], BackendReading] = {
             (b.id, b.spec.backend): readings[b.id] for b in self._pool.balancers
         }
-        pools = capacity.pools(plan.baseline, plan.summed)
-        floor = plan.policy.min_capacity
-        problems: list[str] = []
-        for target in plan.changing:
-            refused = capacity.refusal(
-                target.refs, pools, by_backend, (), floor, allow_outage=plan.allow_outage
-            )
-            if refused is not None:
-                problems.append(f"{target.instance.id}: {refused}")
+        ledger = capacity.Ledger(
+            capacity.pools(plan.baseline, plan.summed), plan.policy.min_capacity
+        )
+        ledger.see(by_backend)
+        problems = [
+            f"{target.instance.id}: {refused}"
+            for target in plan.changing
+            if not plan.allow_outage and (refused := ledger.refusal(target.refs)) is not None
+        ]
         if problems:
             mend = "bring back what is down, lower rollout.min_capacity, or say --allow-outage"
             refuse([*problems, mend])

@@ -16,7 +16,7 @@ from fabfile.drivers.identity import new_id, whoami
 from fabfile.drivers.locks import Claim, Locks, check_fence
 from fabfile.drivers.preflight import connect, facts_of, failed, refuse
 from fabfile.drivers.stage import Images, stage
-from fabfile.errors import BadInput, EvenkeelError
+from fabfile.errors import BadInput, EvenkeelError, PreflightFailed
 from fabfile.inventory.model import Balancer, Inventory, Service
 from fabfile.remote.base import Command, Result
 from fabfile.remote.pool import Remotes
@@ -164,6 +164,8 @@ class Provision:
             results = [waiting.wait() for waiting in running]
         for result in results:
             problem = shell.problem(result.host, result)
+            if problem is not None and problem.kind == "config":
+                raise PreflightFailed(str(problem), detail=problem.detail)
             if problem is not None:
                 raise problem
         self._raise_failed(results)

@@ -72,6 +72,7 @@ class Driver:
 
     def interrupt(self, why: str) -> None:
         """Begin no new drain; what is out of rotation is finished or restored first."""
+        self._emit(Notice(f"{why}: what is out of rotation comes back first, then it stops"))
         self._inbox.put(why)
         self._woken.set()
 

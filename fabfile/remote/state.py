@@ -22,7 +22,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from fabfile.remote.quoting import q
@@ -38,6 +38,8 @@ FLOCK_WAIT = 10
 """Seconds an effect waits for another one on the same target to end."""
 
 
+STALE_AFTER = 60
+"""Seconds without a sign of life after which a lock's holder is taken for dead."""
 _DESCRIPTORS = range(3, 10)
 """dash reads one digit in front of a redirection and no more."""
 
@@ -70,11 +72,18 @@ def durable(path: str, text: str) -> str:
     )
 
 
-def acquire(keys: Sequence[str], owner: str, facts: Mapping[str, object]) -> str:
+def acquire(
+    keys: Sequence[str],
+    owner: str,
+    facts: Mapping[str, object],
+    over: Iterable[str] = (),
+    stale: int = STALE_AFTER,
+) -> str:
     """Take every lock of ``keys`` on this host, or none of them.
 
-    Prints ``got KEY EPOCH`` for each; exit 73 and ``held KEY AGE`` with the lock file's text
-    when one is taken.
+    A lock of one of the owners ``over`` is taken over when it gave no sign of life for ``stale``
+    seconds. Prints ``got KEY EPOCH`` for each; exit 73 and ``held KEY AGE`` with the lock file's
+    text when one is taken. An owner is one word.
     """
     return script(
         SHELL / "acquire.sh",
@@ -83,7 +92,30 @@ def acquire(keys: Sequence[str], owner: str, facts: Mapping[str, object]) -> str
         facts=json.dumps(dict(facts), sort_keys=True),
         root=ROOT,
         wait=FLOCK_WAIT,
+        over=" ".join(over),
+        stale=stale,
     )
+
+
+def locks() -> str:
+    """Print every lock of this host, for :func:`parse_locks`."""
+    return script(SHELL / "locks.sh", root=ROOT)
+
+
+def parse_locks(text: str) -> list[Held]:
+    """Read what :func:`locks` printed."""
+    found: list[Held] = []
+    lines = text.splitlines()
+    for number, line in enumerate(lines):
+        if line.startswith("held "):
+            name, _, age = line.removeprefix("held ").rpartition(" ")
+            found.append(parse_lock(name, int(age), lines[number + 1 : number + 4]))
+    return found
+
+
+def unlock(keys: Sequence[str]) -> str:
+    """Remove these locks, whoever holds them; their epochs stay, so the holder is fenced off."""
+    return f"cd {ROOT}/locks || exit 71\nrm -f " + " ".join(f"{q(name)}.lock" for name in keys)
 
 
 def release(keys: Mapping[str, str]) -> str:
@@ -203,6 +235,39 @@ def finish(rollout: str, ended: Mapping[str, object]) -> str:
     """The rollout is over; nothing is left to be put back."""
     path = f"{ROOT}/rollouts/{q(rollout)}/finished.json"
     return f"umask 002; {durable(path, json.dumps(dict(ended), sort_keys=True))}"
+
+
+def journal() -> str:
+    """Print every unfinished rollout this host knows of, for :func:`parse_journal`."""
+    return script(SHELL / "journal.sh", root=ROOT)
+
+
+@dataclass
+class Unfinished:
+    """What one host knows of a rollout that never ended."""
+
+    rollout: str
+    plan: str = ""
+    """The newest complete plan, as it was written; empty: there is none."""
+    number: int = 0
+    undo: dict[str, str] = field(default_factory=dict)
+    """Records by name, as written: not done yet."""
+    done: dict[str, str] = field(default_factory=dict)
+
+
+def parse_journal(text: str) -> list[Unfinished]:
+    """Read what :func:`journal` printed."""
+    found: list[Unfinished] = []
+    parts = re.split(r"^== (\S+) (\S+)\n", text, flags=re.MULTILINE)
+    for kind, name, body in zip(parts[1::3], parts[2::3], parts[3::3], strict=True):
+        if kind == "rollout":
+            found.append(Unfinished(name))
+        elif kind == "plan":
+            found[-1].plan = body.strip()
+            found[-1].number = int(re.sub(r"\D", "", name) or 0)
+        else:
+            (found[-1].undo if kind == "undo" else found[-1].done)[name] = body.strip()
+    return found
 
 
 def unfinished() -> str:

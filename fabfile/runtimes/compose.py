@@ -64,6 +64,8 @@ class HostFacts:
     """Release id the live compose file holds, by instance name."""
     unfinished: tuple[str, ...] = ()
     """Ids of rollouts that never ended."""
+    locks: tuple[state.Held, ...] = ()
+    """Every lock that is held on the host."""
     provisioned: bool = False
     """The project's folder and compose file exist."""
 
@@ -104,7 +106,8 @@ def facts_script(service: Service) -> str:
     """One script that finds out all of :class:`HostFacts`; it touches our own folder alone."""
     head = _containers(service)
     facts = script(SHELL / "facts.sh", folder=service.project_dir, project=service.project)
-    return f"{head}{facts}say state\n{state.ready()}say unfinished\n{state.unfinished()}true\n"
+    ours = f"say state\n{state.ready()}say unfinished\n{state.unfinished()}"
+    return f"{head}{facts}{ours}say locks\n{state.locks()}true\n"
 
 
 MIN_FREE_KB = 100 * 1024
@@ -126,6 +129,7 @@ def read_facts(text: str, service: Service) -> HostFacts:
         kept={release["release"]: release for release in kept},
         current=dict(line.split(" ", 1) for line in parts.get("current", []) if " " in line),
         unfinished=tuple(parts.get("unfinished", [])),
+        locks=tuple(state.parse_locks("\n".join(parts.get("locks", [])))),
         provisioned="provisioned" in project,
     )
 
@@ -278,6 +282,16 @@ def up_missing_script(service: Service, instances: Mapping[str, str], base: str)
         registry=registry_of(service),
         instances=" ".join(instances),
         ours=" ".join(i.name for i in service.instances_on("")),
+    )
+
+
+def gone_script(service: Service, instance: Instance, release: str) -> str:
+    """Block until what runs before ``release`` has stopped; start it together with a recreate.
+
+    Exit 0: it has; anything else: it can't be said.
+    """
+    return script(
+        SHELL / "gone.sh", project=service.project, service=instance.name, release=release
     )
 
 

@@ -194,6 +194,7 @@ def _release(
     block = {**block, "image": image}
     # Keyed with a secret of the host: an id is printed and logged, and must not let anybody
     # try out guesses of a password.
+    # The name is part of it: instances may be alike to the letter where none publishes a port.
     text = json.dumps([instance.name, block, env, version], sort_keys=True, default=str)
     identity = hmac.new(salt.encode(), text.encode(), hashlib.sha256).hexdigest()[:12]
     block["labels"] = {

@@ -157,7 +157,7 @@ def measured(inventory: Path, *args: str) -> tuple[Ran, int, int]:
 def ssh_connections(pid: int) -> int:
     """Established TCP connections of a process."""
     try:
-        links = [os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir()]
+        links = [str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir()]
         table = Path(f"/proc/{pid}/net/tcp").read_text()
     except OSError:
         return 0

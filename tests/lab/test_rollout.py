@@ -30,7 +30,7 @@ def fleet(request, lab, edge_inventory, self_inventory):
     base = edge_inventory if request.param == "edge" else self_inventory
     change = {
         "health": QUICK,
-        "drain": {"sticky_grace": "1s"},
+        "drain": {"sticky_grace": "1s", "timeout": "6s"},
         "rollout": {"serial": ["35%"]},
         "balancers": {"options": {**FAST_CHECKS, **NO_RETRIES}, "cookie": "SRV"},
     }
@@ -42,7 +42,7 @@ def edge(lab, edge_inventory):
     """The edge topology alone, for what does not depend on it."""
     change = {
         "health": QUICK,
-        "drain": {"sticky_grace": "1s"},
+        "drain": {"sticky_grace": "1s", "timeout": "6s"},
         "rollout": {"serial": ["35%"]},
         "balancers": {"options": {**FAST_CHECKS, **NO_RETRIES}, "cookie": "SRV"},
     }

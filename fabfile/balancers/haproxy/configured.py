@@ -32,6 +32,8 @@ class Configured:
     """``force-persist`` rules: the same, under a condition."""
     redispatch: bool = False
     retries: int = 3
+    pins: bool = True
+    """Clients may be bound to one server, by a cookie or a stick table."""
     static: bool = False
     """The balance algorithm accepts no weight but 0 and the configured one."""
     loads_state: bool = False
@@ -52,6 +54,8 @@ def read_configuration(text: str, backend: str) -> Configured | None:
         force_persist=any(line[0] == "force-persist" for line in lines),
         redispatch=_option(lines, "redispatch"),
         retries=_number(lines, "retries", 3),
+        pins=any(line[0] in ("cookie", "stick", "appsession", "rdp-cookie") for line in lines)
+        or any(line[:2] == ("persist", "rdp-cookie") for line in lines),
         static=_static(lines),
         loads_state=_loads_state(lines, sections),
     )

@@ -111,6 +111,15 @@ def preflight(
     return sorted(placed, key=lambda item: item.severity != "refuse")
 
 
+def pins(spec: BalancerSpec, text: str) -> bool:
+    """Whether clients may be bound to one server, from :func:`preflight_script`'s output.
+
+    True also where the configuration can't be read: then nothing rules it out.
+    """
+    configured = read_configuration(dict(sections(text)).get("config", ""), spec.backend)
+    return configured is None or configured.pins
+
+
 def _placed(balancer_id: str, item: Finding) -> Finding:
     return Finding(item.severity, item.code, f"{balancer_id}: {item.text}")
 

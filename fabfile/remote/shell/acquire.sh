@@ -1,4 +1,6 @@
-# Take every lock of $keys for $owner, or none. $facts: JSON. $root, $wait.
+# Take every lock of $keys for $owner, or none. $facts: JSON. $root, $wait. A lock of one of $over
+# (owners) that has not given a sign of life for $stale seconds is taken over: its epoch goes up,
+# and because its flock is taken first, nothing of its holder is still at work here.
 umask 002
 [ -w "$root" ] || { echo "$root is missing or not writable for $(id -un)" >&2; exit 71; }
 mkdir -p "$root/locks" "$root/rollouts"
@@ -22,12 +24,21 @@ write_lock() {
         printf '%s %s\n' "$owner" "$epoch" && printf '%s\n' "$facts" && date -u +%Y-%m-%dT%H:%M:%SZ
     } >"$1.lock.new" && sync "$1.lock.new" && mv -f "$1.lock.new" "$1.lock"
 }
+abandoned() {
+    holder=
+    read -r holder _ <"$1.lock"
+    [ -n "$holder" ] || return 1
+    case " $over " in
+        *" $holder "*) [ $(($(date +%s) - beat)) -ge "$stale" ] ;;
+        *) false ;;
+    esac
+}
 take() {
     exec 9>>"$1.flock"
     chmod -f g+w "$1.flock"
     flock -w "$wait" 9 || { echo "another command still works on $1" >&2; give_back 74; }
     # Its holder may give it back at any moment.
-    if [ -s "$1.lock" ] && beat=$(stat -c %Y "$1.lock" 2>/dev/null); then
+    if [ -s "$1.lock" ] && beat=$(stat -c %Y "$1.lock" 2>/dev/null) && ! abandoned "$1"; then
         echo "held $1 $(($(date +%s) - beat))"
         cat "$1.lock" 2>/dev/null
         give_back 73

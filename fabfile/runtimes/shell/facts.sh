@@ -22,6 +22,8 @@ say current
 for link in "$folder"/current/*; do
     [ -L "$link" ] && echo "$(basename "$link") $(basename "$(readlink "$link")")"
 done
+say closed
+for file in "$folder"/current/*/env; do [ -e "$file" ] && [ ! -r "$file" ] && echo "$file"; done
 say kept
 for file in "$folder"/releases/*/release.json; do [ -e "$file" ] && cat "$file"; done
 say containers

@@ -1,6 +1,7 @@
 """A service of two hosts, its hosts as fakes, and balancers that answer what a test says."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 from fabfile.balancers.model import BackendReading, ServerReading, ServerRecord, ServerRef
 from fabfile.errors import EvenkeelError
@@ -89,7 +90,7 @@ class FakePool:
         self.closed = False
         self.reads = 0
         self.hands = {
-            b.id: type("Hand", (), {"balancer": b})()
+            b.id: SimpleNamespace(balancer=b, pins=True)
             for host in service.hosts
             for b in service.balancers_of(host)
         }
