@@ -9,6 +9,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from fabfile.drivers.prepare import Wish, with_flags
@@ -85,10 +86,16 @@ def receivers(inventory: Inventory, *, json: bool, log: str = "") -> Callable[[E
         path = inventory.root / ".evenkeel" / "rollouts" / f"{log}.jsonl"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            found.append(JsonLines(path.open("a", encoding="utf-8")))
+            path.touch()
+            found.append(partial(_append, path))
         except OSError as error:
             found[0](Notice(f"no log is kept of this: {error}"))
     return Tee(*found)
+
+
+def _append(path: Path, event: Event) -> None:
+    with path.open("a", encoding="utf-8") as stream:
+        JsonLines(stream)(event)
 
 
 def say(line: str) -> None:

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
+from weakref import WeakSet
 
 from fabfile.balancers.haproxy import change, observe, parse, preflight, sessions, shell
 from fabfile.balancers.model import BackendReading, ServerRecord, ServerRef
@@ -66,7 +67,7 @@ class BalancerHand:
         self._fence = fence
         self._lines: Lines | None = None
         self._asking = threading.Lock()
-        self._failed_change: EvenkeelError | None = None
+        self._failed_changes: WeakSet[EvenkeelError] = WeakSet()
         self._trips: Combiner[Change, BackendReading] = Combiner(self._trip)
 
     def read(self) -> BackendReading:
@@ -74,7 +75,7 @@ class BalancerHand:
         try:
             return self._trips.ask(Change())
         except EvenkeelError as error:
-            if error is not self._failed_change:
+            if error not in self._failed_changes:
                 raise
             return self.alone()  # it travelled with a change, and that is what went wrong
 
@@ -113,7 +114,8 @@ class BalancerHand:
         try:
             return self._patiently(commands)
         except EvenkeelError as error:
-            self._failed_change = error if commands else None
+            if commands:
+                self._failed_changes.add(error)
             raise
 
     def _patiently(self, commands: Sequence[str]) -> BackendReading:

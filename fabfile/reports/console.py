@@ -22,9 +22,10 @@ class Console:
     """Plain lines, each with the seconds since the start in front."""
 
     def __init__(
-        self, stream: TextIO = sys.stdout, clock: Callable[[], float] = time.monotonic
+        self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._stream = stream
+        """``stream``: stdout, where none is given."""
+        self._stream = stream or sys.stdout
         self._clock = clock
         self._began = clock()
         self._began_at: dict[str, float] = {}
@@ -107,8 +108,11 @@ class Console:
 class JsonLines:
     """One JSON object a line: ``event``, ``at`` (seconds since 1970) and the event's fields."""
 
-    def __init__(self, stream: TextIO = sys.stdout, clock: Callable[[], float] = time.time) -> None:
-        self._stream = stream
+    def __init__(
+        self, stream: TextIO | None = None, clock: Callable[[], float] = time.time
+    ) -> None:
+        """``stream``: stdout, where none is given."""
+        self._stream = stream or sys.stdout
         self._clock = clock
 
     def __call__(self, event: e.Event) -> None:

@@ -10,4 +10,5 @@ def test_a_terminal_that_is_gone_does_not_stop_a_rollout():
     tee = Tee(JsonLines(closed), JsonLines(open_still))
     tee(Notice("one"))
     tee(Notice("two"))
-    assert [line.count("Notice") for line in open_still.getvalue().splitlines()] == [1, 1]
+    lines = open_still.getvalue().splitlines()
+    assert [line for line in lines if '"one"' in line or '"two"' in line] == lines[-2:]

@@ -25,7 +25,9 @@ write_lock() {
     } >"$1.lock.new" && sync "$1.lock.new" && mv -f "$1.lock.new" "$1.lock"
 }
 abandoned() {
+    holder=
     read -r holder _ <"$1.lock"
+    [ -n "$holder" ] || return 1
     case " $over " in
         *" $holder "*) [ $(($(date +%s) - beat)) -ge "$stale" ] ;;
         *) false ;;

@@ -209,6 +209,32 @@ def test_no_lock_file_can_break_the_reader(lines, age):
     assert state.parse_lock("a", age, lines).key == "a"
 
 
+@pytest.mark.parametrize("first", ["", "r0 3", "r", "r11 1", "* 1", "r1"])
+def test_only_a_silent_holder_that_was_named_is_taken_over(sh, root, first):
+    (root / "locks").mkdir()
+    lock = root / "locks/a.lock"
+    lock.write_text(f"{first}\n\n\n")
+    old = time.time() - 100
+    os.utime(lock, (old, old))
+    assert sh(state.acquire(["a"], "r2", {})).returncode == state.EXIT_HELD
+    done = sh(state.acquire(["a"], "r2", {}, over=["r0", "r1"]))
+    assert done.returncode == (0 if first in ("r0 3", "r1") else state.EXIT_HELD)
+
+
+def test_a_holder_that_still_gives_signs_of_life_is_not_taken_over(sh):
+    took(sh, ["a"], "r1")
+    assert sh(state.acquire(["a"], "r2", {}, over=["r1"])).returncode == state.EXIT_HELD
+
+
+def test_whoever_was_taken_over_is_fenced_off(sh, root):
+    keys = took(sh, ["a"], "r1")
+    os.utime(root / "locks/a.lock", (0, 0))
+    assert sh(state.acquire(["a"], "r1", {}, over=["r1"])).returncode == 0
+    assert sh(state.fenced(keys, f"touch {root}/x")).returncode == state.EXIT_FENCED
+    assert sh(state.heartbeat(keys)).returncode == state.EXIT_FENCED
+    assert not (root / "x").exists()
+
+
 def test_an_owner_or_reason_cannot_smuggle_shell_in(sh, root):
     done = sh(state.acquire(["a"], "r1", {"reason": f"'; touch {root}/x; '"}))
     assert done.returncode == 0

@@ -1,4 +1,4 @@
-"""When a new instance counts as healthy: asked of a real little server, beside a Docker on paper."""
+"""When a new instance counts as healthy: asked of a real server, with a Docker on paper."""
 
 import threading
 import time

@@ -312,7 +312,8 @@ def test_any_project_put_together_again_is_the_same_project(tmp_path, environmen
 NASTY = [
     "", "x", " x ", "a b", "#no comment", "a #b", "$HOME", "${HOME:?x}", "$$", r"\$", "it's", "''",
     '"', '"a"', "a\"b'c", "\\", "a\\", "a\\\\", r"\n", "\n", "a\nb\n", "\r\n", "a\rb", "\t", "=",
-    "export A=b", "ü€", r"\0134", r"c:\new\'x", "'a\nb'\\", "`id`", "!!", "\\'", "\\\"", "a'$b\\$c",
+    "export A=b", "ü€😀", r"\0134", r"c:\new\'x", "'a\nb'\\", "`id`", "!!", "\\'", "\\\"",
+    "a'$b\\$c",
 ]  # fmt: skip
 
 

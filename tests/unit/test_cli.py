@@ -1,0 +1,165 @@
+"""Flags become wishes, mistakes exit code 2, verdicts the exit codes a script relies on."""
+
+import os
+import signal
+from types import SimpleNamespace
+
+import pytest
+
+from fabfile import cli
+from fabfile.drivers import deploy as d
+from fabfile.errors import BadInput
+from fabfile.rollout.events import Notice, RolloutFinished
+
+YAML = """\
+version: 1
+hosts:
+  web1: {address: 10.0.0.1}
+  web2: {address: 10.0.0.2}
+groups: {web: {hosts: [web1, web2]}}
+services:
+  shop: {group: web, image: lab/shop, project_dir: /srv/shop, port: 3000, publish: 3001}
+"""
+
+
+@pytest.fixture
+def inventory(tmp_path):
+    (tmp_path / "hosts.yaml").write_text(YAML)
+    return cli.inventory_of(str(tmp_path / "hosts.yaml"))
+
+
+def test_flags_change_this_runs_policy_and_leave_the_rest(inventory):
+    wish = cli.wish(
+        inventory, ["web2"], version="2.0", serial="1,50%", drain_timeout="5m", on_timeout="wait"
+    )
+    assert wish.hosts == ("web2",)
+    assert wish.chosen
+    assert [str(count) for count in wish.service.rollout.serial] == ["1", "50%"]
+    assert (wish.service.drain.timeout, wish.service.drain.on_timeout) == (300.0, "wait")
+    untouched = inventory.services["shop"]
+    assert wish.service.rollout.on_failure == untouched.rollout.on_failure
+    assert wish.service.drain.sticky_grace == untouched.drain.sticky_grace
+
+
+def test_without_hosts_the_whole_group_is_meant(inventory):
+    wish = cli.wish(inventory, [], version="2.0")
+    assert (wish.hosts, wish.chosen) == (("web1", "web2"), False)
+    assert wish.service == inventory.services["shop"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "what"),
+    [
+        ({"version": ""}, "--version is needed"),
+        ({"version": "a b"}, "a b"),
+        ({"version": "$(reboot)"}, "reboot"),
+        ({"version": "it's"}, "it's"),
+        ({"serial": "abc"}, "abc"),
+        ({"serial": "[]"}, r"\[\]"),
+        ({"drain_timeout": "soon"}, "--drain-timeout"),
+        ({"on_timeout": "cutt"}, "--on-timeout: 'cutt' is none of cut, abort, wait"),
+        ({"on_failure": "x"}, "--on-failure: 'x' is none of rollback, hold, continue"),
+        ({"service": "shopp"}, "shopp"),
+    ],
+)
+def test_a_mistake_in_a_flag_names_it(inventory, flags, what):
+    with pytest.raises(BadInput, match=what) as caught:
+        cli.wish(inventory, [], **{"version": "2.0", **flags})
+    assert caught.value.exit_code == 2
+
+
+def test_an_unknown_host_is_refused(inventory):
+    with pytest.raises(BadInput, match="web9"):
+        cli.wish(inventory, ["web9"], version="2.0")
+
+
+def test_every_rollout_leaves_a_log_beside_the_inventory(inventory, tmp_path, capsys):
+    cli.receivers(inventory, json=False, log="r1")(Notice("hello"))
+    assert "hello" in (tmp_path / ".evenkeel/rollouts/r1.jsonl").read_text()
+    assert capsys.readouterr().out.endswith("hello\n")
+
+
+def test_a_folder_that_takes_no_log_does_not_stop_a_rollout(inventory, tmp_path, capsys):
+    (tmp_path / ".evenkeel").write_text("in the way")
+    cli.receivers(inventory, json=False, log="r1")(Notice("hello"))
+    out = capsys.readouterr().out
+    assert "no log is kept of this" in out
+    assert out.endswith("hello\n")
+
+
+# verdicts
+
+
+class FakeDriver:
+    ends = "done"
+    meanwhile = staticmethod(lambda driver: None)
+
+    def __init__(self, *_):
+        self.heard = []
+
+    def run(self):
+        FakeDriver.meanwhile(self)
+        return RolloutFinished("r1", FakeDriver.ends, "2.0", 1, 0, 0, 0, ())
+
+    def interrupt(self, why):
+        self.heard.append(why)
+
+
+@pytest.fixture
+def run(monkeypatch, inventory):
+    closed = []
+    prepared = SimpleNamespace(locks=object(), close=lambda: closed.append(1))
+    monkeypatch.setattr(d, "Driver", FakeDriver)
+
+    def deploy(ends, meanwhile=lambda driver: None, prepare=lambda: prepared):
+        monkeypatch.setattr(FakeDriver, "ends", ends)
+        monkeypatch.setattr(FakeDriver, "meanwhile", staticmethod(meanwhile))
+        monkeypatch.setattr(d, "Preparation", lambda *_: SimpleNamespace(run=prepare))
+        return d.deploy(inventory, None, "r1", lambda _: None)[1]
+
+    deploy.closed = closed
+    return deploy
+
+
+@pytest.mark.parametrize(
+    ("verdict", "code"),
+    [("done", 0), ("held", 3), ("needs-repair", 6), ("rolled-back", 7), ("interrupted", 130)],
+)
+def test_each_verdict_has_its_exit_code(run, verdict, code):
+    assert run(verdict) == code
+    assert run.closed == [1], "locks are given back"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_is_heard_by_the_rollout_and_told_by_the_exit_code(run, number, code):
+    heard = []
+
+    def meanwhile(driver):
+        os.kill(os.getpid(), number)
+        heard.extend(driver.heard)
+
+    before = signal.getsignal(number)
+    assert run("interrupted", meanwhile) == code
+    assert heard == [f"interrupted by {number.name}"]
+    assert signal.getsignal(number) is before
+
+
+def test_a_signal_that_came_too_late_does_not_hide_what_is_left_broken(run):
+    assert run("needs-repair", lambda _: os.kill(os.getpid(), signal.SIGTERM)) == 6
+
+
+def test_a_sigterm_while_preparing_ends_it_in_order(run):
+    gone = []
+
+    def prepare():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except BaseException as error:  # as Preparation.run does, to give locks back
+            gone.append(error)
+            raise
+        return
+
+    with pytest.raises(SystemExit) as caught:
+        run("done", prepare=prepare)
+    assert caught.value.code == 143
+    assert gone
