@@ -14,6 +14,7 @@ from tests.unit.rollout import fleets
 TIMING = replace(fleets.QUICK, poll=0.1, health_timeout=2.0)
 MODES: tuple[Recovery, ...] = ("repair", "resume", "abort")
 EFFECTS = ("done", "half", "not")
+NEVER = Crash(10**9)
 
 
 @dataclass(frozen=True)
@@ -36,19 +37,9 @@ class Scenario:
             fleet.of_instance[name][0].ends.append(end)
         return fleet
 
-    def orders(self, seed: int = 0) -> int:
-        """How many a rollout without a crash takes."""
-        fleet = self.fleet()
-        # With a crash that never comes balancers are changed one after the other, as with one.
-        crash = Crash(10**9)
-        return simulate(
-            self.plan, fleet, fleet.timing, traffic=self.traffic, seed=seed, crash=crash
-        ).orders
-
-    def crash(self, crash: Crash, seed: int = 0) -> Fleet | None:
-        """The fleet as a dead controller left it; ``None``: it came to its end before."""
-        fleet = self.fleet()
-        oracle = fleets.Oracle(self.plan)
+    def run(self, crash: Crash, seed: int = 0) -> Simulation:
+        """The rollout until its end or its crash; balancers are changed one after the other."""
+        fleet, oracle = self.fleet(), fleets.Oracle(self.plan)
         result = simulate(
             self.plan,
             fleet,
@@ -60,7 +51,16 @@ class Scenario:
         )
         assert oracle.wrong == []
         assert fleet.lost == []
-        return fleet if result.finished is None else None
+        return result
+
+    def orders(self) -> int:
+        """How many a rollout without a crash takes."""
+        return self.run(NEVER).orders
+
+    def crash(self, crash: Crash, seed: int = 0) -> Fleet | None:
+        """The fleet as a dead controller left it; ``None``: it came to its end before."""
+        result = self.run(crash, seed)
+        return result.fleet if result.finished is None else None
 
 
 def recover(
@@ -74,6 +74,11 @@ def recover(
     result = simulate(plan, fleet, fleet.timing, seed=seed, crash=crash, watch=oracle)
     assert oracle.wrong == []
     return result
+
+
+def recover_orders(fleet: Fleet, mode: Recovery) -> int:
+    """How many orders a recovery takes; the fleet is recovered by it."""
+    return recover(fleet, mode, crash=NEVER).orders
 
 
 def runs(fleet: Fleet) -> dict[str, tuple[str | None, bool, int]]:
