@@ -31,7 +31,8 @@ roll: the ordinary lane · none: nothing. The others are recovery's, for an inst
 open undo record, so that it may be out of rotation. return: its container is the right one, it
 comes back · replace: its container has to change, from a state nobody knows · close: all of it
 is as recorded, the record alone is open · vacate: nothing was there before, weight and state come
-back and its balancers' checks keep it out · stay: nothing can be done, it stays recorded.
+back and its balancers' checks keep out what is not healthy · stay: nothing can be done for it,
+and it stays recorded.
 """
 
 

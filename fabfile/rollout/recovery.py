@@ -142,36 +142,39 @@ def _decided(plan: Plan, target: Target, found: Found) -> Target:
     )
     if not target.change:
         return replace(target, task="none")
+    instance = found.instance(target)
+    if instance is None:
+        # Nobody knows what it runs, so only a repair may pass it over, and only where every
+        # balancer says that it left nothing out of rotation.
+        closed = {found.server(ref).record for ref in target.refs} <= {"done", "absent"}
+        passed = plan.mode == "repair" and target.servers and closed
+        return replace(target, task="none" if passed else "stay")
     decide = _task_of_open if found.is_open(target) else _task_of_closed
-    return replace(target, task=decide(plan, target, found))
+    return replace(target, task=decide(plan, target, found, instance))
 
 
-def _task_of_closed(plan: Plan, target: Target, found: Found) -> Task:
+def _task_of_closed(plan: Plan, target: Target, _: Found, instance: FoundInstance) -> Task:
     """Nothing of it is out of rotation by our doing."""
-    aim, instance = plan.aim(target), found.instance(target)
+    aim = plan.aim(target)
     if plan.mode == "repair" or aim is None:
         return "none"
-    if instance is None:
-        return "roll"  # its own lane finds out, and counts it as failed
     if instance.release != aim.id or not instance.settled:
         return "roll"
     # An earlier release that stopped by itself is not ours to start; what was asked for is.
     return "none" if instance.running or plan.mode == "abort" else "roll"
 
 
-def _task_of_open(plan: Plan, target: Target, found: Found) -> Task:
+def _task_of_open(plan: Plan, target: Target, found: Found, instance: FoundInstance) -> Task:
     """It may be out of rotation, anywhere between its first record and its last."""
-    aim, instance = plan.aim(target), found.instance(target)
-    if instance is None:
-        return "stay"
+    aim = plan.aim(target)
     checked = all(_checks(found.server(ref)) for ref in target.refs)
     if plan.mode == "repair" and aim is None:
         # A container that is none of ours can only be judged by the balancers themselves.
         return "return" if instance.running and instance.release is None and checked else "stay"
     if aim is None:
-        if target.runs == target.wanted and instance.settled:
-            return "return"
-        return "vacate" if checked else "stay"
+        if checked:
+            return "vacate"
+        return "return" if target.runs == target.wanted and instance.settled else "stay"
     if target.runs != aim or not instance.settled:
         return "replace"
     return "close" if all(_is_back(r, found.server(r.ref)) for r in target.servers) else "return"
@@ -238,7 +241,8 @@ class _Line:
             case "close":
                 return "is back already; its record is closed"
             case "vacate":
-                return "had nothing before: weight and state come back, checks keep it out"
+                kept = f"{runs.version} stays if it is healthy" if runs else "checks keep it out"
+                return f"had nothing before: weight and state come back, {kept}"
             case "stay":
                 return "stays as it is, recorded: nothing healthy can be put back"
             case _:

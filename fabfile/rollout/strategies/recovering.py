@@ -46,30 +46,40 @@ def urgent(plan: Plan) -> tuple[Target, ...]:
 
 def lane_of(plan: Plan, target: Target) -> tuple[Target, Lane]:
     """The lane that does ``target.task``, and the target as that lane sees it."""
-    drain, aimed = plan.drain, _aimed(plan, target)
+    aimed = _aimed(plan, target)
     match target.task:
-        case "return" if plan.mode == "repair" and target.runs is None:
-            return aimed, let_checks_decide(aimed)
-        case "return" if plan.mode == "repair":
-            return aimed, come_home(aimed, _nothing_else, _nothing_else)
-        case "return" if plan.mode == "abort":
-            return aimed, come_home(aimed, lambda _: swap(aimed, drain, None), _nothing_else)
         case "return":
-            return aimed, come_home(
-                aimed,
-                lambda _: swap(aimed, drain, None),
-                lambda problem: fall_back(aimed, drain, problem),
-            )
+            lane = _home(plan, target, aimed)
         case "replace":
-            return aimed, swap(aimed, drain, target.runs)
+            lane = swap(aimed, plan.drain, target.runs)
         case "close":
-            return aimed, close(aimed, Ended("upgraded"))
+            lane = close(aimed, Ended("upgraded"))
+        case "vacate" if target.runs == target.wanted:
+            lane = come_home(aimed, lambda _: vacate(aimed), lambda _: vacate(aimed), kept(target))
         case "vacate":
-            return aimed, vacate(aimed)
+            lane = vacate(aimed)
         case "stay":
-            return aimed, _nothing_else(Failed(STAYS))
+            lane = _nothing_else(Failed(STAYS))
         case _:
-            return target, stop_first(target, drain)
+            lane = stop_first(target, plan.drain)
+    return aimed, lane
+
+
+def _home(plan: Plan, target: Target, aimed: Target) -> Lane:
+    """The container is the right one; only who is on the way to a release may change it still."""
+    if target.runs is None:
+        return let_checks_decide(aimed)
+    if plan.mode == "repair":
+        return come_home(aimed, _nothing_else, _nothing_else)
+    if plan.aim(target) is None:
+        return come_home(aimed, _nothing_else, _nothing_else, kept(target))
+
+    def again(_: Failed) -> Lane:
+        return swap(aimed, plan.drain, None)
+
+    if plan.mode == "abort":
+        return come_home(aimed, again, _nothing_else)
+    return come_home(aimed, again, lambda problem: fall_back(aimed, plan.drain, problem))
 
 
 def _aimed(plan: Plan, target: Target) -> Target:
@@ -81,7 +91,17 @@ def _aimed(plan: Plan, target: Target) -> Target:
     return target
 
 
-def come_home(target: Target, if_ill: Otherwise, if_kept_out: Otherwise) -> Lane:
+def kept(target: Target) -> Ended:
+    """An abort that finds nothing to go back to; a way back that ended where it began."""
+    return Ended("restored", f"nothing was there before: it keeps {target.wanted.version}")
+
+
+def come_home(
+    target: Target,
+    if_ill: Otherwise,
+    if_kept_out: Otherwise,
+    ended: Ended = Ended("upgraded"),  # noqa: B008 (frozen)
+) -> Lane:
     """Its container runs what is wanted: as soon as it is healthy it comes back.
 
     ``if_ill`` and ``if_kept_out``: what to do when it is not, or when a balancer does not take it.
@@ -92,7 +112,7 @@ def come_home(target: Target, if_ill: Otherwise, if_kept_out: Otherwise) -> Lane
     problem = yield from come_back(target)
     if problem is not None:
         return (yield from if_kept_out(problem))
-    return (yield from close(target, Ended("upgraded")))
+    return (yield from close(target, ended))
 
 
 def swap(target: Target, drain: Drain, runs: Release | None) -> Lane:
@@ -106,15 +126,14 @@ def swap(target: Target, drain: Drain, runs: Release | None) -> Lane:
         return (yield from remain(target, runs, Failed(granted.reason)))
     recorded = yield Record(target, "undo")
     if isinstance(recorded, Refused | Failed):
-        problem = Failed(recorded.reason)
-        return (yield from remain(target, runs, problem))
-    left = yield from leave(target, drain, at_once=True)
-    if left is not None:
-        return (yield from remain(target, runs, left))
-    problem_there = yield from bring(target, target.wanted)
-    if problem_there is None:
+        return (yield from remain(target, runs, Failed(recorded.reason)))
+    stays = yield from leave(target, drain, at_once=True)
+    if stays is not None:
+        return (yield from remain(target, runs, stays))
+    problem = yield from bring(target, target.wanted)
+    if problem is None:
         return (yield from close(target, Ended("upgraded")))
-    return (yield from fall_back(target, drain, problem_there))
+    return (yield from fall_back(target, drain, problem))
 
 
 def remain(target: Target, runs: Release | None, problem: Failed) -> Lane:

@@ -52,7 +52,13 @@ def recover(data: st.DataObject, fleet: Fleet, mode: str, crash: Crash | None) -
     oracle.mine = {target.instance.id for target in plan.targets if target.change}
     before = runs(fleet)
     result = simulate(
-        plan, fleet, TIMING, seed=data.draw(st.integers(0, 99)), crash=crash, watch=oracle
+        plan,
+        fleet,
+        TIMING,
+        faults=data.draw(fleets.troubles(plan, quiet=True), "faults of the recovery"),
+        seed=data.draw(st.integers(0, 99)),
+        crash=crash,
+        watch=oracle,
     )
     note(f"{result.finished}")
     assert oracle.wrong == []
