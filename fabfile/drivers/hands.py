@@ -107,9 +107,9 @@ class Hands:
         running = []
         for host, (keys, records) in self._records(step.target).items():
             if step.progress == "undo":
-                effect = state.undo_records(self._plan.id, records)
+                effect = state.undo_records(self._plan.journal, records)
             else:
-                effect = state.records_done(self._plan.id, records)
+                effect = state.records_done(self._plan.journal, records)
             script = self._locks.fence(host, keys, effect)
             running.append(self._remotes.get(host).start(Command(script, label="record")))
         for waiting in running:
