@@ -6,6 +6,8 @@ Everything heavy is imported inside the tasks, so that ``fab --list`` stays quic
 
 from __future__ import annotations
 
+from typing import Literal
+
 from invoke.collection import Collection
 from invoke.context import Context
 from invoke.exceptions import Exit
@@ -21,6 +23,7 @@ DEPLOY_HELP = {
     "on-timeout": "What then: cut | abort | wait",
     "on-failure": "When instances fail: rollback | hold | continue",
     "reason": "Why, for the lock and the history",
+    "lock-wait": "Wait that long for somebody else's lock: 10m",
     "allow-outage": "Go on where a backend would lose its last server",
     "inventory": "Another hosts.yaml (or EVENKEEL_INVENTORY)",
     "json": "Events as JSON lines",
@@ -38,6 +41,7 @@ def deploy(
     on_timeout: str = "",
     on_failure: str = "",
     reason: str = "",
+    lock_wait: str = "",
     allow_outage: bool = False,
     inventory: str = "",
     json: bool = False,
@@ -57,6 +61,7 @@ def deploy(
         on_timeout=on_timeout,
         on_failure=on_failure,
         reason=reason,
+        lock_wait=lock_wait,
         allow_outage=allow_outage,
     )
     code = cli.plan(found, wish, json=json) if dry_run else cli.deploy(found, wish, json=json)
@@ -64,7 +69,9 @@ def deploy(
         raise Exit(code=code)
 
 
-@fleet_task(help={n: text for n, text in DEPLOY_HELP.items() if n not in ("dry-run", "reason")})
+@fleet_task(
+    help={n: text for n, text in DEPLOY_HELP.items() if n not in ("dry-run", "reason", "lock-wait")}
+)
 def plan(
     context: Context,
     version: str = "",
@@ -142,6 +149,112 @@ def _provision(
     cli.provision(found, chosen, hosts, parts, version, json=json)
 
 
+RECOVER_HELP = {
+    "service": DEPLOY_HELP["service"],
+    "rollout": "Which one, where several are unfinished",
+    "force": "Take its locks over even from a controller that still gives signs of life",
+    "dry-run": "Only say what was found and what would be done",
+    "inventory": DEPLOY_HELP["inventory"],
+    "json": DEPLOY_HELP["json"],
+}
+
+
+@fleet_task(help=RECOVER_HELP)
+def resume(
+    _context: Context,
+    service: str = "",
+    rollout: str = "",
+    force: bool = False,
+    dry_run: bool = False,
+    inventory: str = "",
+    json: bool = False,
+) -> None:
+    """Finish a rollout whose controller died: every selected instance on the planned release."""
+    _recover("resume", service, rollout, force, dry_run, inventory, json)
+
+
+@fleet_task(help=RECOVER_HELP)
+def abort(
+    _context: Context,
+    service: str = "",
+    rollout: str = "",
+    force: bool = False,
+    dry_run: bool = False,
+    inventory: str = "",
+    json: bool = False,
+) -> None:
+    """Undo a rollout whose controller died: every instance on its own earlier release."""
+    _recover("abort", service, rollout, force, dry_run, inventory, json)
+
+
+@fleet_task(help=RECOVER_HELP)
+def repair(
+    _context: Context,
+    service: str = "",
+    rollout: str = "",
+    force: bool = False,
+    dry_run: bool = False,
+    inventory: str = "",
+    json: bool = False,
+) -> None:
+    """Put weights and states back after a rollout whose controller died; changes no version."""
+    _recover("repair", service, rollout, force, dry_run, inventory, json)
+
+
+def _recover(
+    mode: Literal["resume", "abort", "repair"],
+    service: str,
+    rollout: str,
+    force: bool,
+    dry_run: bool,
+    inventory: str,
+    json: bool,
+) -> None:
+    from fabfile import cli
+
+    found = cli.inventory_of(inventory)
+    code = cli.recover(found, service, mode, rollout=rollout, force=force, dry=dry_run, json=json)
+    if code:
+        raise Exit(code=code)
+
+
+LOCK_HELP = {"service": DEPLOY_HELP["service"], "inventory": DEPLOY_HELP["inventory"]}
+
+
+@fleet_task(name="status", default=True, help={**LOCK_HELP, "json": "JSON lines"})
+def lock_status(
+    context: Context, service: str = "", inventory: str = "", json: bool = False
+) -> None:
+    """Who holds which lock, since when and why."""
+    from fabfile import cli
+
+    cli.lock_status(cli.inventory_of(inventory), service, hosts_of(context), json=json)
+
+
+@fleet_task(
+    name="acquire",
+    help={**LOCK_HELP, "message": "Why", "lock-wait": "Wait that long for other locks: 10m"},
+)
+def lock_acquire(
+    context: Context, message: str = "", service: str = "", lock_wait: str = "", inventory: str = ""
+) -> None:
+    """Freeze a service: nothing is deployed until `fab lock.release`."""
+    from fabfile import cli
+
+    found = cli.inventory_of(inventory)
+    cli.lock_acquire(found, service, hosts_of(context), message=message, wait=lock_wait)
+
+
+@fleet_task(name="release", help={**LOCK_HELP, "force": "A rollout's locks too; nothing is mended"})
+def lock_release(
+    context: Context, service: str = "", force: bool = False, inventory: str = ""
+) -> None:
+    """End a freeze."""
+    from fabfile import cli
+
+    cli.lock_release(cli.inventory_of(inventory), service, hosts_of(context), force=force)
+
+
 @task
 def uptime(context: Context) -> None:
     """How long a host has been up: fab -H web1,web2 uptime."""
@@ -154,7 +267,10 @@ def run(context: Context) -> None:
     run_remainder(context)
 
 
-namespace = Collection(deploy, plan, uptime, run)
+namespace = Collection(deploy, plan, resume, abort, repair, uptime, run)
 namespace.add_collection(
     Collection("provision", all=provision_all, app=provision_app, balancers=provision_balancers)
+)
+namespace.add_collection(
+    Collection("lock", status=lock_status, acquire=lock_acquire, release=lock_release)
 )

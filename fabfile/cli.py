@@ -10,6 +10,7 @@ import shutil
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
+from json import dumps
 from pathlib import Path
 
 from fabfile.drivers.prepare import Wish, with_flags
@@ -18,8 +19,10 @@ from fabfile.inventory import loader
 from fabfile.inventory.model import Inventory, Service
 from fabfile.inventory.selection import select_hosts, select_service
 from fabfile.inventory.values import parse_duration, parse_serial, parse_version
+from fabfile.remote.pool import Remotes
 from fabfile.reports.console import Console, JsonLines, Tee, as_json
 from fabfile.rollout.events import Event, Notice
+from fabfile.rollout.recovery import Recovery
 
 ROOT = Path(__file__).resolve().parent.parent
 """Where Evenkeel lies; its hosts.yaml is used when there is no other."""
@@ -51,6 +54,7 @@ def wish(
     on_failure: str = "",
     reason: str = "",
     allow_outage: bool = False,
+    lock_wait: str = "",
 ) -> Wish:
     """What the flags of ``fab deploy`` ask for. Raises :class:`BadInput` for any mistake."""
     if not version:
@@ -67,7 +71,8 @@ def wish(
             "on_failure": one_of(on_failure, "--on-failure", ("rollback", "hold", "continue")),
         },
     )
-    return Wish(changed, parse_version(version), hosts, bool(names), reason, allow_outage)
+    wait = parse_duration(lock_wait, "--lock-wait") if lock_wait else 0.0
+    return Wish(changed, parse_version(version), hosts, bool(names), reason, allow_outage, wait)
 
 
 def one_of(value: str, flag: str, allowed: Sequence[str]) -> str | None:
@@ -151,7 +156,6 @@ def provision(
 ) -> None:
     """Bring hosts and balancers to what the templates say."""
     from fabfile.drivers.provision import Provision
-    from fabfile.remote.pool import Remotes
 
     remotes = Remotes(inventory)
     try:
@@ -160,5 +164,85 @@ def provision(
             work.application(parse_version(version) if version else None)
         if "balancers" in parts:
             work.balancers()
+    finally:
+        remotes.close()
+
+
+def recover(
+    inventory: Inventory,
+    service: str,
+    mode: Recovery,
+    *,
+    rollout: str,
+    force: bool,
+    dry: bool,
+    json: bool,
+) -> int:
+    """Take up an unfinished rollout; returns the exit code."""
+    from fabfile.drivers.deploy import recover as run
+    from fabfile.drivers.identity import new_id
+
+    found = select_service(inventory, service or None)
+    identity = new_id()
+    out = receivers(inventory, json=json, log="" if dry else identity)
+    return run(found, mode, inventory, identity, out, rollout=rollout, force=force, dry=dry)
+
+
+def lock_status(inventory: Inventory, service: str, names: Sequence[str], *, json: bool) -> None:
+    """Print who holds what."""
+    from fabfile.drivers import freeze
+    from fabfile.drivers.locks import describe
+
+    def show(chosen: Service, hosts: tuple[str, ...], remotes: Remotes) -> None:
+        locks = freeze.look(chosen, hosts, remotes)
+        for lock in locks:
+            facts = {"host": lock.host, "key": lock.held.key, "owner": lock.held.owner}
+            facts |= {"since": lock.held.since, "age": str(lock.held.age)}
+            text = f"{lock.host}  {lock.held.key}: {describe(lock.held)}"
+            say(dumps(facts | dict(lock.held.facts)) if json else text)
+        if not locks and not json:
+            say("nothing is locked")
+
+    _with_hosts(inventory, service, names, show)
+
+
+def lock_acquire(
+    inventory: Inventory, service: str, names: Sequence[str], *, message: str, wait: str
+) -> None:
+    """Freeze a service."""
+    from fabfile.drivers import freeze
+
+    if not message:
+        raise BadInput('--message is needed: fab lock.acquire -m "freeze for the sale"')
+    seconds = parse_duration(wait, "--lock-wait") if wait else 0.0
+
+    def take(chosen: Service, hosts: tuple[str, ...], remotes: Remotes) -> None:
+        freeze.freeze(chosen, hosts, remotes, message, seconds)
+        say(f"{chosen.name} is frozen on {', '.join(hosts)}: fab lock.release ends it")
+
+    _with_hosts(inventory, service, names, take)
+
+
+def lock_release(inventory: Inventory, service: str, names: Sequence[str], *, force: bool) -> None:
+    """End a freeze."""
+    from fabfile.drivers import freeze
+
+    def give_back(chosen: Service, hosts: tuple[str, ...], remotes: Remotes) -> None:
+        released = freeze.thaw(chosen, hosts, remotes, force=force)
+        say(f"released {len(released)} locks" if released else "nothing was locked")
+
+    _with_hosts(inventory, service, names, give_back)
+
+
+def _with_hosts(
+    inventory: Inventory,
+    service: str,
+    names: Sequence[str],
+    do: Callable[[Service, tuple[str, ...], Remotes], None],
+) -> None:
+    found, hosts = chosen(inventory, service, names)
+    remotes = Remotes(inventory)
+    try:
+        do(found, hosts, remotes)
     finally:
         remotes.close()

@@ -9,9 +9,11 @@ from types import FrameType
 
 from fabfile.drivers.prepare import Preparation, Prepared, Wish
 from fabfile.drivers.real import Driver
-from fabfile.inventory.model import Inventory
+from fabfile.drivers.recover import Taker
+from fabfile.inventory.model import Inventory, Service
 from fabfile.remote.pool import Remotes
-from fabfile.rollout.events import Event, RolloutFinished, Verdict
+from fabfile.rollout.events import Event, Notice, RolloutFinished, Verdict
+from fabfile.rollout.recovery import Recovery
 
 EXIT_CODES: dict[Verdict, int] = {
     "done": 0,
@@ -37,6 +39,43 @@ def deploy(
             prepared = Preparation(inventory, wish, remotes, emit, rollout).run()
             try:
                 return _run(prepared, emit)
+            finally:
+                prepared.close()
+        finally:
+            remotes.close()
+
+
+def recover(
+    service: Service,
+    mode: Recovery,
+    inventory: Inventory,
+    identity: str,
+    emit: Callable[[Event], None],
+    *,
+    rollout: str = "",
+    force: bool = False,
+    dry: bool = False,
+) -> int:
+    """Take up an unfinished rollout of ``service``; returns the exit code.
+
+    0: there was none, or it ended as ``mode`` says. Raises :class:`Locked` while its controller
+    still lives, :class:`BadInput` where it takes a choice.
+    """
+    remotes = Remotes(inventory)
+    with _terminated():
+        try:
+            taker = Taker(service, remotes, emit, identity, force=force)
+            found = taker.find(rollout)
+            if found is None:
+                taker.close()
+                emit(Notice(f"no unfinished rollout of {service.name}: nothing to do"))
+                return 0
+            prepared = taker.take(found, mode, dry=dry)
+            try:
+                if dry:
+                    return 0
+                ended, code = _run(prepared, emit)
+                return 0 if mode == "abort" and ended.verdict == "rolled-back" else code
             finally:
                 prepared.close()
         finally:

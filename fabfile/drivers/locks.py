@@ -16,7 +16,7 @@ from fabfile.remote import state
 from fabfile.remote.base import Command, Result
 from fabfile.remote.pool import Remotes
 
-HEARTBEAT = 5.0
+HEARTBEAT = 3.0
 """Seconds between two signs of life."""
 AGAIN = 1.0
 """Seconds between two tries while somebody else's lock is waited for."""

@@ -56,6 +56,8 @@ class Wish:
     """The hosts were named by ``-H``."""
     reason: str = ""
     allow_outage: bool = False
+    lock_wait: float = 0.0
+    """Seconds to wait for somebody else's lock."""
 
 
 @dataclass
@@ -186,7 +188,9 @@ class Preparation:
         claims = [Claim(host, compose.project_key(self._service)) for host in self._wish.hosts]
         claims += [Claim(b.host, backend_key(b)) for b in self._concerned()]
         facts = {"by": self._by, "reason": self._wish.reason or f"deploy {self._wish.version}"}
-        locks = Locks(self._remotes, self._id, claims, facts, self._lock_lost)
+        locks = Locks(
+            self._remotes, self._id, claims, facts, self._lock_lost, wait=self._wish.lock_wait
+        )
         locks.acquire()
         self._locks = locks
 

@@ -62,6 +62,8 @@ class Driver:
             while self._engine.finished is None:
                 message = self._inbox.get()
                 if isinstance(message, str):
+                    text = f"{message}: what is out of rotation comes back first, then it stops"
+                    self._emit(Notice(text))
                     self._dispatch(self._engine.interrupt(message))
                 else:
                     self._dispatch(self._engine.answer(*message))
@@ -71,8 +73,10 @@ class Driver:
         return self._engine.finished
 
     def interrupt(self, why: str) -> None:
-        """Begin no new drain; what is out of rotation is finished or restored first."""
-        self._emit(Notice(f"{why}: what is out of rotation comes back first, then it stops"))
+        """Begin no new drain; what is out of rotation is finished or restored first.
+
+        Safe in a signal handler: it takes no lock.
+        """
         self._inbox.put(why)
         self._woken.set()
 
@@ -125,7 +129,7 @@ class Driver:
         for host in hosts:
             try:
                 transport = self._prepared.remotes.get(host)
-                running.append(transport.start(Command(state.finish(plan.id, facts))))
+                running.append(transport.start(Command(state.finish(plan.journal, facts))))
             except EvenkeelError as error:
                 self._emit(Notice(f"not told that the rollout is over: {error}", host))
         for waiting in running:

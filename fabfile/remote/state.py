@@ -38,7 +38,7 @@ FLOCK_WAIT = 10
 """Seconds an effect waits for another one on the same target to end."""
 
 
-STALE_AFTER = 60
+STALE_AFTER = 15
 """Seconds without a sign of life after which a lock's holder is taken for dead."""
 _DESCRIPTORS = range(3, 10)
 """dash reads one digit in front of a redirection and no more."""
@@ -81,9 +81,9 @@ def acquire(
 ) -> str:
     """Take every lock of ``keys`` on this host, or none of them.
 
-    A lock of one of the owners ``over`` is taken over when it gave no sign of life for ``stale``
-    seconds. Prints ``got KEY EPOCH`` for each; exit 73 and ``held KEY AGE`` with the lock file's
-    text when one is taken. An owner is one word.
+    A lock of one of the owners ``over``, or of a recovery of it (``OWNER.…``), is taken over when
+    it gave no sign of life for ``stale`` seconds. Prints ``got KEY EPOCH`` for each; exit 73 and
+    ``held KEY AGE`` with the lock file's text when one is taken. An owner is one word.
     """
     return script(
         SHELL / "acquire.sh",
@@ -198,13 +198,13 @@ def parse_lock(name: str, age: int, lines: Sequence[str]) -> Held:
     return Held(name, age, owner, facts if isinstance(facts, dict) else {}, since)
 
 
-def begin(rollout: str) -> str:
-    """Write the frozen plan, which comes on stdin, as number 1.
+def begin(rollout: str, number: int = 1) -> str:
+    """Write the frozen plan, which comes on stdin, under its number: the highest one wins.
 
     A plan of some hundred instances is longer than an argument of a program may be.
     """
     folder = f"{ROOT}/rollouts/{q(rollout)}"
-    plan = f"{folder}/plan-0001.json"
+    plan = f"{folder}/plan-{number:04}.json"
     return (
         f"umask 002; mkdir -p {folder}/undo {folder}/done && cat > {plan}.new"
         f" && [ -s {plan}.new ] && sync {plan}.new && mv {plan}.new {plan} && sync {folder}"

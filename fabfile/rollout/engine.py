@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from fabfile.balancers.model import ServerRef
-from fabfile.rollout import capacity
+from fabfile.rollout import capacity, fates
 from fabfile.rollout.batches import over_budget
 from fabfile.rollout.events import (
     BatchFinished,
@@ -24,7 +24,6 @@ from fabfile.rollout.events import (
     RolloutFinished,
     StepFinished,
     StepStarted,
-    Verdict,
 )
 from fabfile.rollout.plan import Plan, Target
 from fabfile.rollout.steps import (
@@ -32,7 +31,6 @@ from fabfile.rollout.steps import (
     Done,
     Ended,
     Failed,
-    Fate,
     Lane,
     Observe,
     Outcome,
@@ -44,21 +42,12 @@ from fabfile.rollout.steps import (
     Work,
     told,
 )
-from fabfile.rollout.strategies import rolling
+from fabfile.rollout.strategies import recovering
 
 OBSERVE_AGAIN = 0.2
 """Seconds between two looks at the capacity while a lane waits for it."""
 CAPACITY_PATIENCE = 300
 """Looks (a minute's worth) at a capacity that nothing of ours is holding, before giving up."""
-
-FATE_OF_RETURN: dict[Fate, Fate] = {
-    "upgraded": "restored",
-    "restored": "upgraded",
-    "untouched": "upgraded",
-    "current": "current",
-    "broken": "broken",
-}
-"""A rollback is an upgrade to the earlier release: how its lanes' ends read from outside."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +74,16 @@ class _Running:
     """It was sent home before its drain, and for nothing of its own doing."""
 
 
+@dataclass(frozen=True)
+class _Planned:
+    """A batch that is still to come."""
+
+    hosts: tuple[str, ...]
+    targets: tuple[Target, ...]
+    urgent: bool = False
+    """They may be out of rotation already: whatever fails, each one gets its lane."""
+
+
 @dataclass
 class _Batch:
     """One batch on its way."""
@@ -92,6 +91,7 @@ class _Batch:
     number: int
     hosts: tuple[str, ...]
     queues: dict[str, deque[Target]]
+    urgent: bool
     running: dict[str, _Running] = field(default_factory=dict)
     waiting: dict[str, _Running] = field(default_factory=dict)
     """Those of ``running`` that want capacity, the longest waiting first."""
@@ -103,10 +103,7 @@ class Engine:
 
     def __init__(self, plan: Plan, emit: Callable[[Event], None]) -> None:
         self.plan = plan
-        self.fates: dict[str, Fate] = {
-            target.instance.id: "untouched" if target.change else "current"
-            for target in plan.targets
-        }
+        self.fates = fates.at_start(plan)
         self.finished: RolloutFinished | None = None
         self._emit = emit
         self._ledger = capacity.Ledger(
@@ -114,21 +111,21 @@ class Engine:
         )
         self._orders: dict[int, tuple[Work, _Running | None]] = {}
         self._next_id = 1
-        self._backlog = deque(self._batches_of(plan.batches, plan.changing))
+        self._back = plan.mode == "abort"
+        self._backlog = deque(self._planned(plan))
         self._count = len(self._backlog)
         self._batch: _Batch | None = None
         self._observing = False
-        self._back = False
         self._turning = False
         self._pausing: int | None = None
         self._stopping = ""
         self._reason = ""
         self._failures = 0
-        self._upgraded: list[Target] = []
+        self._upgraded = fates.upgraded_before(plan)
 
     def start(self) -> list[Order]:
         """The first orders; none when there is nothing to do (then it is finished)."""
-        return self._next_batch()
+        return self._next_batch() if self._backlog or not self._back else self._begin_to_turn()
 
     def answer(self, order: int, outcome: Outcome) -> list[Order]:
         """Take in what became of ``order``; returns what is to be done next."""
@@ -195,9 +192,7 @@ class Engine:
         assert batch is not None
         target = running.target
         del batch.running[target.instance.id]
-        fate: Fate = ended.fate
-        if self._back:
-            fate = FATE_OF_RETURN[fate]
+        fate = fates.as_seen(self.plan.mode, ended.fate, back=self._back)
         self.fates[target.instance.id] = fate
         release = target.wanted if ended.fate == "upgraded" else target.earlier
         self._emit(
@@ -216,7 +211,8 @@ class Engine:
             batch.failed.add(target.instance.host)
             self._failures += 1
             self._reason = self._reason or f"{target.instance.id}: {ended.reason}"
-            batch.queues[target.instance.host].clear()
+            if not batch.urgent:
+                batch.queues[target.instance.host].clear()
         if ended.fate != "broken":
             # What is broken stays counted as gone: a reading from before may still show it.
             self._ledger.give(running.held)
@@ -228,13 +224,15 @@ class Engine:
         queue = batch.queues[host]
         if not queue or self._no_more():
             return []
-        target = queue.popleft()
-        running = _Running(target, rolling.stop_first(target, self.plan.drain))
+        target, lane = recovering.lane_of(self.plan, queue.popleft())
+        running = _Running(target, lane)
         batch.running[target.instance.id] = running
         return self._advance(running, None)
 
     def _no_more(self) -> str:
         """Why no further drain may begin; empty: it may."""
+        if self._batch and self._batch.urgent:
+            return ""
         if self._stopping:
             return self._stopping
         if self.plan.policy.on_failure != "continue" and self._batch and self._over(self._batch):
@@ -292,9 +290,19 @@ class Engine:
 
     # batches
 
+    def _planned(self, plan: Plan) -> list[_Planned]:
+        """All batches: what may be out of rotation comes first, side by side."""
+        urgent = recovering.urgent(plan)
+        found = self._batches_of([tuple(dict.fromkeys(t.instance.host for t in urgent))], urgent)
+        first = [_Planned(batch.hosts, batch.targets, urgent=True) for batch in found]
+        if self._back:  # the rest goes back as in any rollback, see _turn_back
+            return first
+        rest = [target for target in plan.changing if target.task == "roll"]
+        return first + self._batches_of(plan.batches, rest)
+
     def _batches_of(
         self, batches: Sequence[tuple[str, ...]], targets: Sequence[Target]
-    ) -> list[tuple[tuple[str, ...], tuple[Target, ...]]]:
+    ) -> list[_Planned]:
         by_host: dict[str, list[Target]] = {}
         for target in targets:
             by_host.setdefault(target.instance.host, []).append(target)
@@ -302,24 +310,24 @@ class Engine:
         for hosts in batches:
             mine = tuple(host for host in hosts if host in by_host)
             if mine:
-                found.append((mine, tuple(t for host in mine for t in by_host[host])))
+                found.append(_Planned(mine, tuple(t for host in mine for t in by_host[host])))
         return found
 
     def _next_batch(self) -> list[Order]:
         if not self._backlog or self._stopping:
             return self._finish()
-        hosts, targets = self._backlog.popleft()
-        number = self._count - len(self._backlog)
+        planned = self._backlog.popleft()
+        hosts, number = planned.hosts, self._count - len(self._backlog)
         queues: dict[str, deque[Target]] = {host: deque() for host in hosts}
-        for target in targets:
+        for target in planned.targets:
             queues[target.instance.host].append(target)
-        self._batch = _Batch(number, hosts, queues)
+        self._batch = _Batch(number, hosts, queues, planned.urgent)
         self._emit(BatchStarted(number, self._count, hosts, self._back))
         orders: list[Order] = []
         for _ in range(max(self.plan.policy.instances_at_once, 1)):
             for host in hosts:
                 orders += self._begin_next(host)
-        return orders
+        return self._after(orders)  # a lane may have ended without asking for anything
 
     def _after(self, orders: list[Order]) -> list[Order]:
         """What follows from where things stand now: look again, or the batch's end."""
@@ -334,17 +342,22 @@ class Engine:
 
     def _after_batch(self, batch: _Batch) -> list[Order]:
         policy = self.plan.policy
+        if batch.urgent and self._back:
+            return self._begin_to_turn()
         if self._over(batch):
-            if policy.on_failure == "hold" or self._back:
+            if policy.on_failure == "hold" or self._back or self.plan.mode == "repair":
                 return self._finish()
             if policy.on_failure == "rollback":
-                self._back = self._turning = True
-                return self._look(0.0)
+                return self._begin_to_turn()
         if self._backlog and policy.pause > 0 and not self._stopping and not self._back:
             order = self._order(Pause(policy.pause), None)
             self._pausing = order.id
             return [order]
         return self._next_batch()
+
+    def _begin_to_turn(self) -> list[Order]:
+        self._back = self._turning = True
+        return self._look(0.0)
 
     def _turn_back(self) -> list[Order]:
         """Every upgraded instance goes to its own earlier release.
@@ -363,30 +376,21 @@ class Engine:
         return self._next_batch()
 
     def _finish(self) -> list[Order]:
-        fates = list(self.fates.values())
-        broken = tuple(sorted(name for name, fate in self.fates.items() if fate == "broken"))
+        ends = list(self.fates.values())
+        broken = sorted(name for name, fate in self.fates.items() if fate == "broken")
         self.finished = RolloutFinished(
             self.plan.id,
-            self._verdict(fates),
+            fates.verdict(self.plan.mode, ends, back=self._back, stopping=bool(self._stopping)),
             self.plan.version,
-            fates.count("upgraded"),
-            fates.count("current"),
-            fates.count("restored"),
-            fates.count("untouched"),
-            broken,
+            ends.count("upgraded"),
+            ends.count("current"),
+            ends.count("restored"),
+            ends.count("untouched"),
+            tuple(broken),
             self._reason or self._stopping,
         )
         self._emit(self.finished)
         return []
-
-    def _verdict(self, fates: Sequence[Fate]) -> Verdict:
-        if "broken" in fates:
-            return "needs-repair"
-        if all(fate in ("upgraded", "current") for fate in fates) and not self._back:
-            return "done"
-        if self._stopping:
-            return "interrupted"
-        return "held" if "upgraded" in fates else "rolled-back"
 
     def _order(self, work: Work, running: _Running | None) -> Order:
         order = Order(self._next_id, work)

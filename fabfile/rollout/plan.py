@@ -10,13 +10,30 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from fabfile.balancers.model import ServerRecord, ServerRef
 from fabfile.inventory.model import Count as _Count
 from fabfile.inventory.model import Drain, Instance, RolloutPolicy
 
 FORMAT = 1
+
+Mode = Literal["deploy", "rollback", "resume", "abort", "repair"]
+"""deploy: to the wanted releases · rollback: the same, to older ones; never undone by itself.
+
+The others end an unfinished rollout: resume goes on to the wanted releases, abort takes every
+instance to its own earlier one, repair puts weights and states back and changes no version.
+"""
+Task = Literal["roll", "return", "replace", "close", "vacate", "stay", "none"]
+"""What is to be done for one instance.
+
+roll: the ordinary lane · none: nothing. The others are recovery's, for an instance that has an
+open undo record, so that it may be out of rotation. return: its container is the right one, it
+comes back · replace: its container has to change, from a state nobody knows · close: all of it
+is as recorded, the record alone is open · vacate: nothing was there before, weight and state come
+back and its balancers' checks keep out what is not healthy · stay: nothing can be done for it,
+and it stays recorded.
+"""
 
 
 @dataclass(frozen=True)
@@ -42,7 +59,10 @@ class Target:
     servers: tuple[ServerRecord, ...]
     """It on each balancer, with the weight and state to put back."""
     change: bool = True
-    """False: it is what is wanted already, and stays untouched."""
+    """False: it was what is wanted before the rollout, and stays untouched."""
+    task: Task = "roll"
+    runs: Release | None = None
+    """Recovery's: what its container was found to run; ``None``: it does not run."""
 
     @cached_property
     def refs(self) -> tuple[ServerRef, ...]:
@@ -52,7 +72,9 @@ class Target:
     def back(self) -> Target:
         """The same instance on its way to the release it had before."""
         assert self.earlier is not None
-        return replace(self, wanted=self.earlier, earlier=self.wanted, change=True)
+        return replace(
+            self, wanted=self.earlier, earlier=self.wanted, change=True, task="roll", runs=None
+        )
 
 
 @dataclass(frozen=True)
@@ -77,11 +99,25 @@ class Plan:
     allow_outage: bool = False
     chosen: bool = False
     """The hosts were picked by hand: a subset is a choice, not drift."""
+    mode: Mode = "deploy"
+    of: str = ""
+    """Recovery's: the rollout it ends. Targets, batches and policy are that rollout's."""
+
+    @property
+    def journal(self) -> str:
+        """Whose folder on the hosts holds this plan and its records."""
+        return self.of or self.id
 
     @property
     def changing(self) -> tuple[Target, ...]:
         """The targets that something is to be done for."""
-        return tuple(target for target in self.targets if target.change)
+        return tuple(target for target in self.targets if target.change and target.task != "none")
+
+    def aim(self, target: Target) -> Release | None:
+        """The release ``target`` has to end on; ``None``: nothing that could be put there."""
+        if self.mode == "repair":
+            return target.runs
+        return target.earlier if self.mode == "abort" else target.wanted
 
     def on(self, host: str) -> tuple[Target, ...]:
         """The targets on ``host``."""
@@ -121,6 +157,8 @@ def _target(raw: Mapping[str, Any]) -> Target:
         _release(raw["earlier"]),
         tuple(map(_record, raw["servers"])),
         raw["change"],
+        raw.get("task", "roll"),
+        _release(raw.get("runs")),
     )
 
 

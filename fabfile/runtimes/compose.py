@@ -42,7 +42,6 @@ class Container:
     version: str
     image: str
     status: str
-    restarts: int
 
     @property
     def running(self) -> bool:
@@ -96,9 +95,7 @@ def read_containers(text: str) -> tuple[Container, ...]:
     for line in text.splitlines():
         if line.startswith("{"):
             raw = json.loads(line)
-            restarts = raw.pop("restarts")
-            words = {name: value or "" for name, value in raw.items()}
-            found.append(Container(**words, restarts=restarts))
+            found.append(Container(**{name: value or "" for name, value in raw.items()}))
     return tuple(found)
 
 
@@ -282,16 +279,6 @@ def up_missing_script(service: Service, instances: Mapping[str, str], base: str)
         registry=registry_of(service),
         instances=" ".join(instances),
         ours=" ".join(i.name for i in service.instances_on("")),
-    )
-
-
-def gone_script(service: Service, instance: Instance, release: str) -> str:
-    """Block until what runs before ``release`` has stopped; start it together with a recreate.
-
-    Exit 0: it has; anything else: it can't be said.
-    """
-    return script(
-        SHELL / "gone.sh", project=service.project, service=instance.name, release=release
     )
 
 

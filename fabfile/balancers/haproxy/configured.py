@@ -33,7 +33,7 @@ class Configured:
     redispatch: bool = False
     retries: int = 3
     pins: bool = True
-    """Clients may be bound to one server, by a cookie or a stick table."""
+    """Something may reach a server in drain: a cookie, a stick table, a rule that names it."""
     static: bool = False
     """The balance algorithm accepts no weight but 0 and the configured one."""
     loads_state: bool = False
@@ -54,8 +54,7 @@ def read_configuration(text: str, backend: str) -> Configured | None:
         force_persist=any(line[0] == "force-persist" for line in lines),
         redispatch=_option(lines, "redispatch"),
         retries=_number(lines, "retries", 3),
-        pins=any(line[0] in ("cookie", "stick", "appsession", "rdp-cookie") for line in lines)
-        or any(line[:2] == ("persist", "rdp-cookie") for line in lines),
+        pins=any(line[0] in _PINNING for line in lines) or _option(lines, "persist"),
         static=_static(lines),
         loads_state=_loads_state(lines, sections),
     )
@@ -141,6 +140,7 @@ def _after(line: Line, word: str) -> str | None:
     return line[places[-1] + 1] if places else None
 
 
+_PINNING = ("cookie", "stick", "persist", "appsession", "use-server", "force-persist")
 _DYNAMIC = ("roundrobin", "leastconn", "first", "random")
 
 

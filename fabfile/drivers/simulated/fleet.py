@@ -18,6 +18,7 @@ from fabfile.balancers.model import (
 )
 from fabfile.drivers.simulated.timing import Timing
 from fabfile.rollout.plan import Plan, Release
+from fabfile.rollout.recovery import Found, FoundInstance, FoundServer, Journal
 
 Process = Iterator[float]
 """Something that takes time: yields how many seconds to wait before it goes on."""
@@ -108,6 +109,8 @@ class Container:
     """When the release that was started last becomes healthy; infinite: never."""
     started: int = 0
     """How often it was started: tells an old start from the latest."""
+    meant: Release | None = None
+    """What its host was told last to run; ``None``: it was told nothing since the beginning."""
 
 
 @dataclass
@@ -128,6 +131,14 @@ class Fleet:
     """Process id of each balancer."""
     records: dict[str, str] = field(default_factory=dict)
     """The last progress recorded of each instance."""
+    undo: set[str] = field(default_factory=set)
+    """Open undo records: instance ids and full names of servers."""
+    done: set[str] = field(default_factory=set)
+    """The same, of those that were closed at least once."""
+    plans: list[Plan] = field(default_factory=list)
+    """Every plan that was carried out here, as its hosts keep it; the last one counts."""
+    ended: dict[str, str] = field(default_factory=dict)
+    """The verdict of each rollout that is finished."""
     cut: dict[str, int] = field(default_factory=dict)
     """Requests of each instance that were closed by policy."""
     lost: list[str] = field(default_factory=list)
@@ -174,6 +185,41 @@ class Fleet:
         """What ``release`` is like."""
         return self.behaviours.get(release.id, Behaviour()) if release else Behaviour(healthy=False)
 
+    # what a controller that takes over can learn
+
+    def found(self, plan: Plan | None = None) -> Found:
+        """How ``plan``'s rollout stands; ``None``: that of the plan that was begun last."""
+        plan = plan or self.plans[-1]
+        refs = [record.ref for record in plan.baseline]
+        refs += [ref for target in plan.targets for ref in target.refs]
+        return Found(
+            plan,
+            {
+                target.instance.id: self._found(self.containers[target.instance.id])
+                for target in plan.targets
+                if target.instance.host not in self.unreachable
+            },
+            {ref: self._found_server(self.servers[ref]) for ref in refs},
+            tuple(sorted(self.unreachable)),
+            tuple(sorted(self.silent)),
+        )
+
+    def _found(self, container: Container) -> FoundInstance:
+        release = container.release
+        settled = container.meant in (None, release)
+        record = self._record(container.instance)
+        return FoundInstance(release.id if release else None, container.running, record, settled)
+
+    def _found_server(self, server: Server) -> FoundServer:
+        if server.ref.balancer in self.silent:
+            return FoundServer("unknown", None)
+        return FoundServer(self._record(str(server.ref)), server.reading(self.now))
+
+    def _record(self, name: str) -> Journal:
+        if name in self.undo:
+            return "open"
+        return "done" if name in self.done else "absent"
+
     # balancers
 
     def set(self, ref: ServerRef, uweight: int | None = None, admin: Admin | None = None) -> None:
@@ -203,12 +249,14 @@ class Fleet:
             self.mark(server, up=self.passes(server))
 
     def admit(self, record: ServerRecord) -> None:
-        """Recorded weight and state, as a failed server that has to pass its checks first."""
+        """Recorded weight and state; what was in maint has to pass its checks first."""
         server = self.servers[record.ref]
+        was = server.admin
         self.set(record.ref, record.uweight, record.admin)
         if record.admin == "maint":
             return
-        self.mark(server, up=not server.checked)
+        if was == "maint":
+            self.mark(server, up=not server.checked)
         self.spawn(self.check(server))
 
     def restore(self, record: ServerRecord) -> None:

@@ -106,6 +106,17 @@ class Hands:
         lost = yield from self._unanswered(step.target, host=True)
         if lost:
             return lost
+        places = [step.target.instance.id, *map(str, step.target.refs)]
+        if self._stagger:
+            self._fleet.rng.shuffle(places)
+        for number, name in enumerate(places):
+            if number and self._stagger:
+                yield self._timing.record * 0.1
+            if step.progress == "undo":
+                self._fleet.undo.add(name)
+            elif name in self._fleet.undo:
+                self._fleet.undo.discard(name)
+                self._fleet.done.add(name)
         self._fleet.records[step.target.instance.id] = step.progress
         return Done()
 
@@ -223,6 +234,7 @@ class Hands:
             yield self._timing.connect_timeout
             return Failed(f"{host}: no answer")
         container = fleet.containers[step.target.instance.id]
+        container.meant = step.release
         if container.running:
             self._watch(step, fleet)
             fleet.stop(container)

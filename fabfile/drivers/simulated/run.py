@@ -102,6 +102,7 @@ class _Clock:
         interrupt_after: int | None,
         on_event: Callable[[float, Event], None] | None,
     ) -> None:
+        self._plan = plan
         self._fleet = fleet
         self._rng = random.Random(fleet.rng.random())  # noqa: S311 (not for secrets)
         self._heap: list[tuple[float, float, int, Any, int]] = []
@@ -130,6 +131,9 @@ class _Clock:
 
     def run(self) -> Simulation:
         """Until the engine has finished or the controller has died."""
+        self._fleet.plans.append(
+            Plan.from_json(self._plan.to_json()) if self._crash else self._plan
+        )
         self._give(self._engine.start())
         while self._engine.finished is None and not self._crashed:
             if not self._outstanding or self._fleet.now > self._began + HORIZON:
@@ -137,7 +141,9 @@ class _Clock:
             now, _, _, process, order = heapq.heappop(self._heap)
             self._fleet.now = now
             self._go(process, order)
-        self._result.finished = self._engine.finished
+        self._result.finished = ended = self._engine.finished
+        if ended is not None and ended.verdict != "needs-repair":
+            self._fleet.ended[self._plan.journal] = ended.verdict
         self._fleet.pending = [
             (entry[0], entry[3])
             for entry in sorted(self._heap, key=lambda entry: entry[:3])

@@ -1,5 +1,5 @@
 # Take every lock of $keys for $owner, or none. $facts: JSON. $root, $wait. A lock of one of $over
-# (owners) that has not given a sign of life for $stale seconds is taken over: its epoch goes up,
+# (owners, and their recoveries: OWNER.…) that has not given a sign of life for $stale seconds is taken over: its epoch goes up,
 # and because its flock is taken first, nothing of its holder is still at work here.
 umask 002
 [ -w "$root" ] || { echo "$root is missing or not writable for $(id -un)" >&2; exit 71; }
@@ -25,13 +25,13 @@ write_lock() {
     } >"$1.lock.new" && sync "$1.lock.new" && mv -f "$1.lock.new" "$1.lock"
 }
 abandoned() {
-    holder=
     read -r holder _ <"$1.lock"
-    [ -n "$holder" ] || return 1
-    case " $over " in
-        *" $holder "*) [ $(($(date +%s) - beat)) -ge "$stale" ] ;;
-        *) false ;;
-    esac
+    for one in $over; do
+        case $holder in
+            "$one" | "$one".*) [ $(($(date +%s) - beat)) -ge "$stale" ]; return ;;
+        esac
+    done
+    false
 }
 take() {
     exec 9>>"$1.flock"

@@ -1,7 +1,6 @@
 """A service of two hosts, its hosts as fakes, and balancers that answer what a test says."""
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 from fabfile.balancers.model import BackendReading, ServerReading, ServerRecord, ServerRef
 from fabfile.errors import EvenkeelError
@@ -83,14 +82,14 @@ def plan(*targets, **changes):
 class FakePool:
     """Each reading is the next of ``shows`` (the last one stays); changes are remembered."""
 
-    def __init__(self, service=SHOP, **shows):
+    def __init__(self, service=SHOP, *, pins=True, **shows):
         self.shows = {name: list(states) for name, states in shows.items()}
         self.changes = []
         self.findings = []
         self.closed = False
         self.reads = 0
         self.hands = {
-            b.id: SimpleNamespace(balancer=b, pins=True)
+            b.id: type("Hand", (), {"balancer": b, "pins": pins})()
             for host in service.hosts
             for b in service.balancers_of(host)
         }

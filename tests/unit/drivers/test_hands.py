@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from fabfile.drivers import hands as h
+from fabfile.drivers import rotation
 from fabfile.drivers.locks import Locks
 from fabfile.errors import RemoteError
 from fabfile.inventory.model import Drain, Instance
@@ -17,14 +18,13 @@ from tests.unit.drivers.fakes import NEW, OLD, FakePool, Fleet, plan, record, re
 OUT = server(uweight=0, weight=0)
 MAINT = server(admin="maint", weight=0)
 RUNNING = (
-    '{"id":"1","service":"app_1","release":"new","version":"2.0","image":"x",'
-    '"status":"running","restarts":0}\n'
+    '{"id":"1","service":"app_1","release":"new","version":"2.0","image":"x","status":"running"}\n'
 )
 
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch):
-    monkeypatch.setattr(h, "POLL", 0.001)
+    monkeypatch.setattr(rotation, "POLL", 0.001)
     monkeypatch.setattr(h, "SETTLE", 0.0)
 
 
@@ -370,3 +370,43 @@ def test_records_can_be_read_as_json(fleet):
     text = fleet["lb1"].scripts[0].split("printf '%s\\n' '")[1].split("' >")[0]
     found = json.loads(text)
     assert (found["uweight"], found["admin"], found["ref"]["backend"]) == (37, "drain", "shop")
+
+
+# checks that begin beside the replacement
+
+
+def test_checks_begin_beside_the_replacement_and_again_once_the_old_container_is_gone(fleet):
+    fleet["web1"].on("up -d", RUNNING)
+    fleet["web1"].on("steady_for", "healthy after 640 ms\n")
+    pool = FakePool(lb1=[MAINT], pins=False)
+    hands = made(fleet, pool)
+    anew = ["set server shop/web1_app_1 state drain", "set server shop/web1_app_1 health down"]
+    assert isinstance(hands.do(s.Recreate(target(), NEW)), s.Done)
+    assert pool.changes == [{"lb1": anew}]
+    assert isinstance(hands.do(s.AwaitHealthy(target(), NEW)), s.Done)
+    assert pool.changes == [{"lb1": anew}, {"lb1": anew}]
+
+
+def test_where_clients_may_be_pinned_it_stays_in_maint_until_it_is_healthy(fleet):
+    fleet["web1"].on("up -d", RUNNING)
+    fleet["web1"].on("steady_for", "healthy after 640 ms\n")
+    pool = FakePool(lb1=[MAINT], pins=True)
+    hands = made(fleet, pool)
+    hands.do(s.Recreate(target(), NEW))
+    hands.do(s.AwaitHealthy(target(), NEW))
+    assert pool.changes == []
+
+
+def test_a_server_an_operator_has_in_maint_is_not_checked_anew(fleet):
+    fleet["web1"].on("up -d", RUNNING)
+    pool = FakePool(lb1=[MAINT], pins=False)
+    made(fleet, pool).do(s.Recreate(target(record(admin="maint")), NEW))
+    assert pool.changes == [{"lb1": []}]
+
+
+def test_a_balancer_that_refuses_early_checks_is_no_reason_to_stop(fleet):
+    fleet["web1"].on("up -d", RUNNING)
+    pool = FakePool(lb1=[RemoteError("lb1", "gone")], pins=False)
+    hands = made(fleet, pool)
+    assert isinstance(hands.do(s.Recreate(target(), NEW)), s.Done)
+    assert hands.notices == [("web1", "checks begin later: lb1: gone")]

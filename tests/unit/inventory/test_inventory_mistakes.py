@@ -1,7 +1,5 @@
 """What is wrong with hosts.yaml is said in full, with its place, and never with a traceback."""
 
-# ruff: noqa: E501 (a table reads best with one case a line)
-
 from pathlib import Path
 
 import pytest

@@ -97,7 +97,7 @@ def test_a_damaged_release_is_none_to_go_back_to_and_no_crash(damaged):
 
 def container(**changes):
     raw = {"id": "1", "service": "app_1", "release": "aaa", "version": "1.0", "image": "x",
-           "status": "running", "restarts": 0}  # fmt: skip
+           "status": "running"}  # fmt: skip
     return json.dumps(raw | changes)
 
 

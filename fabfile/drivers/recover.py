@@ -1,0 +1,262 @@
+"""An unfinished rollout taken up by whoever comes: look, take its locks over, plan, carry it out.
+
+What is known of it lies on the hosts; this machine need not be the one that began it. See
+``rollout.recovery`` for what is decided, and ``remote.state`` for what is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from fabfile.balancers.model import BackendReading, ServerRef
+from fabfile.drivers.balancers import Pool
+from fabfile.drivers.freeze import claims
+from fabfile.drivers.identity import whoami
+from fabfile.drivers.locks import Locks
+from fabfile.drivers.preflight import everywhere, facts_of, failed, refuse
+from fabfile.drivers.prepare import Prepared
+from fabfile.errors import BadInput, EvenkeelError, PreflightFailed
+from fabfile.inventory.model import Service
+from fabfile.remote import state
+from fabfile.remote.pool import Remotes
+from fabfile.rollout.events import Event, Notice
+from fabfile.rollout.plan import Plan
+from fabfile.rollout.recovery import (
+    Found,
+    FoundInstance,
+    FoundServer,
+    Journal,
+    Recovery,
+    replan,
+    report,
+)
+from fabfile.runtimes import compose
+
+LOOK_TIMEOUT = 30.0
+"""Deadline in seconds of reading or writing a journal."""
+TAKE_OVER_PATIENCE = state.STALE_AFTER + 5.0
+"""Seconds a recovery waits for a dead rollout's locks to count as dead."""
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """A rollout that never ended, as all hosts together know it."""
+
+    plan: Plan
+    number: int
+    hosts: Mapping[str, state.Unfinished]
+    """What each host that could be asked knows of it."""
+
+
+class Taker:
+    """Takes one service's unfinished rollout up."""
+
+    def __init__(
+        self,
+        service: Service,
+        remotes: Remotes,
+        emit: Callable[[Event], None],
+        identity: str,
+        *,
+        force: bool = False,
+    ) -> None:
+        """``force``: take the locks over even from a holder that still gives signs of life."""
+        self._service = service
+        self._remotes = remotes
+        self._emit = emit
+        self._identity = identity
+        self._force = force
+        self._locks: Locks | None = None
+        self._unreachable: dict[str, str] = {}
+        self._pool = Pool(service, service.hosts, remotes, self._fence)
+
+    def find(self, rollout: str = "") -> Unfinished | None:
+        """The unfinished rollout (called ``rollout``, where there are several); ``None``: none.
+
+        Raises :class:`BadInput` where it takes a choice, :class:`PreflightFailed` for a journal
+        that can't be read.
+        """
+        known = self._journals()
+        ids = sorted({one.rollout for found in known.values() for one in found})
+        if rollout:
+            ids = [one for one in ids if one == rollout]
+            if not ids:
+                raise BadInput(
+                    f"--rollout: no unfinished rollout {rollout} of {self._service.name}"
+                )
+        if len(ids) > 1:
+            raise BadInput(f"--rollout is needed, these are unfinished: {', '.join(ids)}")
+        if not ids:
+            return None
+        hosts = {
+            host: one for host, found in known.items() for one in found if one.rollout == ids[0]
+        }
+        newest = max(hosts.values(), key=lambda one: (one.number, bool(one.plan)))
+        try:
+            plan = Plan.from_json(newest.plan)
+        except ValueError as error:
+            raise PreflightFailed(f"the plan of rollout {ids[0]} can't be read: {error}") from error
+        self._check_inventory(plan)
+        return Unfinished(plan, newest.number, hosts)
+
+    def take(self, found: Unfinished, mode: Recovery, *, dry: bool = False) -> Prepared:
+        """Plan its end and make ready to carry that out. With ``dry`` nothing is locked or written.
+
+        Raises :class:`Locked` while its controller still lives.
+        """
+        try:
+            if not dry:
+                self._lock(found.plan)
+                found = self.find(found.plan.journal) or found
+            plan, readings = self._plan(found, mode)
+            if not dry:
+                self._write(plan, found.number + 1)
+        except BaseException:
+            self.close()
+            raise
+        return Prepared(plan, self._service, self._remotes, self._pool, self._locks, readings)
+
+    def close(self) -> None:
+        """Give back what was taken."""
+        self._pool.close()
+        if self._locks is not None:
+            self._locks.release()
+
+    # looking
+
+    def _hosts(self) -> list[str]:
+        balancers = [b.host for b in self._pool.balancers]
+        return list(dict.fromkeys([*self._service.hosts, *balancers]))
+
+    def _journals(self) -> dict[str, list[state.Unfinished]]:
+        hosts = self._hosts()
+        failures = self._remotes.connect(hosts)
+        self._unreachable = {host: str(error) for host, error in failures.items()}
+        reachable = [host for host in hosts if host not in failures]
+        if not reachable:
+            raise PreflightFailed("none of the hosts can be reached: nothing was changed")
+        scripts = dict.fromkeys(reachable, state.journal())
+        results = everywhere(self._remotes, scripts, "read the journal", LOOK_TIMEOUT)
+        refuse([failed(result) for result in results.values() if not result.ok])
+        known = {host: state.parse_journal(r.stdout) for host, r in results.items()}
+        return {host: [one for one in found if self._is_ours(one)] for host, found in known.items()}
+
+    def _is_ours(self, one: state.Unfinished) -> bool:
+        try:
+            return Plan.from_json(one.plan).service == self._service.name
+        except ValueError:
+            return True  # it can't be told, so it must be said
+
+    def _check_inventory(self, plan: Plan) -> None:
+        hosts = {target.instance.host for target in plan.targets}
+        balancers = {record.ref.balancer for target in plan.targets for record in target.servers}
+        gone = sorted(hosts - set(self._service.hosts)) + sorted(balancers - set(self._pool.hands))
+        if gone:
+            raise BadInput(
+                f"rollout {plan.journal} touched {', '.join(gone)}, which the inventory no longer"
+                " has: put it back there until the rollout is ended"
+            )
+
+    # deciding
+
+    def _fence(self, host: str, keys: Iterable[str], effect: str) -> str:
+        assert self._locks is not None
+        return self._locks.fence(host, keys, effect)
+
+    def _lock(self, plan: Plan) -> None:
+        hosts = dict.fromkeys(target.instance.host for target in plan.targets)
+        wanted = claims(self._service, list(hosts))
+        locks = Locks(
+            self._remotes,
+            f"{plan.journal}.{self._identity}",
+            [claim for claim in wanted if claim.host not in self._unreachable],
+            {"by": whoami(), "reason": f"recovery of {plan.journal}"},
+            lambda host: self._emit(Notice("its lock was taken over", host)),
+            wait=0.0 if self._force else TAKE_OVER_PATIENCE,
+            over=[plan.journal],
+            stale=0 if self._force else state.STALE_AFTER,
+        )
+        locks.acquire()
+        self._locks = locks
+
+    def _plan(
+        self, unfinished: Unfinished, mode: Recovery
+    ) -> tuple[Plan, Mapping[str, BackendReading]]:
+        plan = unfinished.plan
+        answers = self._pool.read()
+        readings = {n: a for n, a in answers.items() if not isinstance(a, EvenkeelError)}
+        hosts = dict.fromkeys(target.instance.host for target in plan.targets)
+        asked = [host for host in hosts if host not in self._unreachable]
+        facts, problems = facts_of(self._service, asked, self._remotes)
+        for problem in problems:
+            self._emit(Notice(problem))
+        found = Found(
+            plan,
+            self._instances(unfinished, facts),
+            self._servers(unfinished, readings),
+            tuple(host for host in hosts if host not in facts),
+            tuple(sorted(set(answers) - set(readings))),
+        )
+        ended = replan(found, mode, self._identity, owner=whoami())
+        for line in report(found, ended):
+            self._emit(Notice(line))
+        return ended, readings
+
+    def _instances(
+        self, unfinished: Unfinished, facts: Mapping[str, compose.HostFacts]
+    ) -> dict[str, FoundInstance]:
+        found = {}
+        for target in unfinished.plan.targets:
+            instance = target.instance
+            if instance.host not in facts:
+                continue
+            fact = facts[instance.host]
+            container = fact.container(instance)
+            release = container.release if container else ""
+            found[instance.id] = FoundInstance(
+                release or None,
+                container is not None and container.running,
+                _record(unfinished, instance.host, f"instance.{instance.service}.{instance.name}"),
+                settled=fact.current.get(instance.name, "") == release,
+            )
+        return found
+
+    def _servers(
+        self, unfinished: Unfinished, readings: Mapping[str, BackendReading]
+    ) -> dict[ServerRef, FoundServer]:
+        plan = unfinished.plan
+        refs = [record.ref for record in plan.baseline]
+        refs += [ref for target in plan.targets for ref in target.refs]
+        found = {}
+        for ref in dict.fromkeys(refs):
+            if ref.balancer not in self._pool.hands:
+                continue
+            host = self._pool.hands[ref.balancer].balancer.host
+            reading = readings.get(ref.balancer)
+            found[ref] = FoundServer(
+                _record(unfinished, host, f"server.{ref.backend}.{ref.server}"),
+                reading.servers.get(ref.server) if reading else None,
+            )
+        return found
+
+    def _write(self, plan: Plan, number: int) -> None:
+        hosts = [claim.host for claim in claims(self._service, _hosts_of(plan))]
+        reachable = [host for host in dict.fromkeys(hosts) if host not in self._unreachable]
+        scripts = dict.fromkeys(reachable, state.begin(plan.journal, number))
+        text = plan.to_json().encode()
+        results = everywhere(self._remotes, scripts, "write the plan", LOOK_TIMEOUT, text)
+        refuse([failed(result) for result in results.values() if not result.ok])
+
+
+def _hosts_of(plan: Plan) -> Sequence[str]:
+    return list(dict.fromkeys(target.instance.host for target in plan.targets))
+
+
+def _record(unfinished: Unfinished, host: str, name: str) -> Journal:
+    if host not in unfinished.hosts:
+        return "unknown"
+    known = unfinished.hosts[host]
+    if name in known.undo:
+        return "open"
+    return "done" if name in known.done else "absent"

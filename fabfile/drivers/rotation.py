@@ -1,0 +1,214 @@
+"""In and out of rotation: what the steps that concern balancers do for real.
+
+Every order goes to all balancers of an instance side by side and is judged by what each of them
+shows afterwards, in the same trip.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+
+from fabfile.balancers.haproxy import change
+from fabfile.balancers.model import BackendReading, ServerReading, ServerRecord, ServerRef
+from fabfile.drivers.balancers import Pool
+from fabfile.errors import EvenkeelError, RemoteError
+from fabfile.inventory.model import DrainMode
+from fabfile.rollout.plan import Target
+from fabfile.rollout.steps import (
+    Admit,
+    AwaitAdmitted,
+    AwaitIdle,
+    Busy,
+    Cut,
+    Done,
+    Failed,
+    Idle,
+    Outcome,
+    Restore,
+    Reverted,
+    Shut,
+    TakeOut,
+)
+
+POLL = 0.02
+"""Seconds between two readings while something is awaited."""
+
+Servers = dict[ServerRef, ServerReading]
+Answers = Mapping[str, BackendReading | EvenkeelError]
+
+
+class Rotation:
+    """The servers of one service's instances; thread-safe."""
+
+    def __init__(self, pool: Pool, mode: DrainMode) -> None:
+        self._pool = pool
+        self._mode = mode
+        self._after_order: dict[str, tuple[Servers, Answers]] = {}
+        """What the last order of each instance was read back as: an await's first look."""
+
+    def take_out(self, step: TakeOut) -> Outcome:
+        """Weight 0 or state drain, judged by what is read back."""
+
+        def commands(record: ServerRecord) -> Iterable[str]:
+            if self._mode == "weight":
+                return change.set_weight(record.ref, 0)
+            # Drain would let pinned clients into a server that an operator has in maint.
+            return () if record.admin == "maint" else change.set_state(record.ref, "drain")
+
+        servers = self._order(step.target, commands)
+        wrong = [str(ref) for ref, server in servers.items() if not _is_out(server)]
+        return Failed(f"still takes requests: {', '.join(wrong)}") if wrong else Done()
+
+    def shut(self, step: Shut) -> Outcome:
+        """Maint, judged by what is read back."""
+        servers = self._order(step.target, lambda record: change.set_state(record.ref, "maint"))
+        wrong = [str(ref) for ref, server in servers.items() if server.admin != "maint"]
+        return Failed(f"not in maint: {', '.join(wrong)}") if wrong else Done()
+
+    def await_idle(self, step: AwaitIdle) -> Outcome:
+        """Two readings of every balancer with nothing in flight and no session added between."""
+        began = time.monotonic()
+        before: dict[ServerRef, tuple[int, int]] | None = None
+        look = self._after_order.pop(step.target.instance.id, None)
+        while True:
+            servers, answers = look or self._look(step.target)
+            look = None
+            waited = time.monotonic() - began
+            undone = sorted(
+                {ref.balancer for ref, s in servers.items() if not _stays_out(s, step.maint)}
+            )
+            if undone:
+                return Reverted(tuple(undone), waited)
+            busy = {ref: s.scur + s.qcur for ref, s in servers.items() if s.scur + s.qcur}
+            now = {ref: (_process(answers, ref), s.stot) for ref, s in servers.items()}
+            if not busy and now == before:
+                return Idle(waited=waited)
+            # One quiet reading proves nothing yet: it gets its second one even when time is up.
+            if waited >= step.deadline and (busy or before is not None):
+                return Busy(busy, waited)
+            before = None if busy else now
+            time.sleep(POLL)
+
+    def cut(self, step: Cut) -> Outcome:
+        """Close what is open; the note says whose it was."""
+        servers, _ = self._look(step.target)
+        open_now = sum(server.scur for server in servers.values())
+        who = self._pool.who(step.target.refs)
+        self._order(step.target, lambda record: change.shutdown_sessions(record.ref))
+        text = f"closed {open_now} that would not end" + (f": {', '.join(who)}" if who else "")
+        return Done(text)
+
+    def may_check_early(self, target: Target) -> bool:
+        """Whether checks may begin beside the replacement, because nobody can come through them.
+
+        A server in drain takes nothing new, except from clients that are bound to it.
+        """
+        return not any(self._pool.hands[ref.balancer].pins for ref in target.refs)
+
+    def check_anew(self, target: Target) -> None:
+        """Out of maint as a failed server in drain: its balancers begin to check.
+
+        In maint HAProxy looks at a server only every ``inter``; begun beside the replacement,
+        that wait is over by the time the new container answers. What a check of the old
+        container was good for is forgotten when this is said again.
+        Raises :class:`EvenkeelError` when a balancer refused.
+        """
+
+        def commands(record: ServerRecord) -> Iterable[str]:
+            return () if record.admin == "maint" else change.admit_first(record.ref, checked=True)
+
+        seen, _ = self._look(target)
+        if all(server.checked for server in seen.values()):
+            self._order(target, commands)
+
+    def admit(self, step: Admit) -> Outcome:
+        """Out of maint as a failed server, then recorded weight and state: checks let it in."""
+        seen, _ = self._look(step.target)
+
+        def commands(record: ServerRecord) -> Iterable[str]:
+            if record.admin == "maint":  # an operator's: it stays where it was
+                return change.set_weight(record.ref, record.uweight)
+            back = change.admit(record.ref, record.uweight, record.admin)
+            if seen[record.ref].admin != "maint":  # checked anew since its old container went
+                return back
+            return (*change.admit_first(record.ref, checked=seen[record.ref].checked), *back)
+
+        self._order(step.target, commands)
+        return Done()
+
+    def await_admitted(self, step: AwaitAdmitted) -> Outcome:
+        """Recorded weight and state on every balancer, and up by its own checks."""
+        began = time.monotonic()
+        look = self._after_order.pop(step.target.instance.id, None)
+        while True:
+            servers, _ = look or self._look(step.target)
+            look = None
+            undone = [r for r in step.target.servers if not is_restored(r, servers[r.ref])]
+            if undone:
+                return Reverted(tuple(sorted({r.ref.balancer for r in undone})))
+            down = [
+                ref
+                for record in step.target.servers
+                if record.admin == "ready" and not servers[ref := record.ref].up
+            ]
+            if not down:
+                return Done()
+            if time.monotonic() - began >= step.deadline:
+                names = ", ".join(map(str, down))
+                return Failed(f"its balancer's own checks do not let it in: {names}")
+            time.sleep(POLL)
+
+    def restore(self, step: Restore) -> Outcome:
+        """Recorded weight and state at once: the container never stopped."""
+        servers = self._order(
+            step.target,
+            lambda record: change.admit(record.ref, record.uweight, record.admin),
+        )
+        wrong = [str(r.ref) for r in step.target.servers if not is_restored(r, servers[r.ref])]
+        return Failed(f"not restored: {', '.join(wrong)}") if wrong else Done()
+
+    def _order(self, target: Target, commands: Callable[[ServerRecord], Iterable[str]]) -> Servers:
+        """Change every balancer's server of ``target``; what each shows afterwards."""
+        lines: dict[str, list[str]] = {}
+        for record in target.servers:
+            lines.setdefault(record.ref.balancer, []).extend(commands(record))
+        answers = self._pool.change(lines)
+        servers = _servers(target, answers)
+        self._after_order[target.instance.id] = (servers, answers)
+        return servers
+
+    def _look(self, target: Target) -> tuple[Servers, Answers]:
+        answers = self._pool.read(dict.fromkeys(ref.balancer for ref in target.refs))
+        return _servers(target, answers), answers
+
+
+def _servers(target: Target, answers: Answers) -> Servers:
+    found = {}
+    for ref in target.refs:
+        answer = answers[ref.balancer]
+        if isinstance(answer, EvenkeelError):
+            raise answer
+        if ref.server not in answer.servers:
+            raise RemoteError(ref.balancer, f"no server {ref.backend}/{ref.server} any more")
+        found[ref] = answer.servers[ref.server]
+    return found
+
+
+def _process(answers: Answers, ref: ServerRef) -> int:
+    answer = answers[ref.balancer]
+    return answer.process if isinstance(answer, BackendReading) else 0
+
+
+def _is_out(server: ServerReading) -> bool:
+    """It gets no new requests but those of pinned clients."""
+    return server.admin in ("drain", "maint") or server.uweight == 0
+
+
+def _stays_out(server: ServerReading, maint: bool) -> bool:
+    return server.admin == "maint" if maint else _is_out(server)
+
+
+def is_restored(record: ServerRecord, server: ServerReading) -> bool:
+    """Weight and state are what was recorded."""
+    return server.uweight == record.uweight and server.admin == record.admin

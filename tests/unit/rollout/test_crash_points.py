@@ -1,0 +1,89 @@
+"""A controller dies at any order of any rollout: nothing is lost, and each way out leads out."""
+
+from __future__ import annotations
+
+import pytest
+
+from fabfile.drivers.simulated import Crash, Traffic
+from fabfile.rollout.events import StepStarted
+from tests.unit.rollout import crashing, fleets
+from tests.unit.rollout.crashing import EFFECTS, MODES, SCENARIOS, Scenario, points
+
+
+def _named(scenario: Scenario) -> str:
+    return f"{scenario.name}-{scenario.orders() * 3}-points"
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=_named)
+def test_wherever_the_controller_dies_everything_is_put_back(scenario, mode, record_property):
+    tried = 0
+    for crash in points(scenario.orders()):
+        fleet = scenario.crash(crash, seed=crash.order)
+        if fleet is not None:
+            tried += 1
+            crashing.put_an_end_to(scenario, fleet, mode, seed=crash.order)
+    record_property("crash points", tried)
+    assert tried > 50
+
+
+SIDE_BY_SIDE = Scenario(
+    "side-by-side",
+    fleets.plan(3, serial=0, min_capacity=0),
+    Traffic(3.0, 0.01, 0.5),
+    jitter=0.5,
+)
+
+
+def test_every_prefix_of_two_hundred_interleavings_can_be_recovered(record_property, capsys):
+    seen: set[tuple[str, ...]] = set()
+    tried = seed = 0
+    while len(seen) < 200:
+        seed += 1
+        orders, trail = _interleaving(seed)
+        if trail in seen:
+            continue
+        seen.add(trail)
+        for number in range(1, orders + 1):
+            crash = Crash(number, EFFECTS[(number + seed) % 3])
+            fleet = SIDE_BY_SIDE.crash(crash, seed)
+            if fleet is not None:
+                tried += 1
+                mode = MODES[(number + seed // 3) % 3]
+                crashing.put_an_end_to(SIDE_BY_SIDE, fleet, mode, seed)
+    record_property("crash points", tried)
+    with capsys.disabled():
+        print(f"\n{tried} crash points in {len(seen)} interleavings", end=" ")
+    assert tried > 5000
+
+
+def _interleaving(seed: int) -> tuple[int, tuple[str, ...]]:
+    result = SIDE_BY_SIDE.run(crashing.NEVER, seed)
+    return result.orders, tuple(
+        f"{e.instance} {e.step}" for _, e in result.events if isinstance(e, StepStarted)
+    )
+
+
+TWICE = (
+    Scenario("edge", fleets.plan(2)),
+    Scenario("failing-rolls-back", fleets.plan(2), bad=("2-web2/app_1",), goes=False),
+    Scenario("self", fleets.plan(1, 2, "self")),
+)
+
+
+@pytest.mark.parametrize("first", MODES)
+@pytest.mark.parametrize("scenario", TWICE, ids=lambda scenario: scenario.name)
+def test_a_recovery_may_die_anywhere_too_and_another_one_ends_it(scenario, first, record_property):
+    tried = 0
+    for number in range(1, scenario.orders() + 1):
+        crash = Crash(number, EFFECTS[number % 3])
+        fleet = scenario.crash(crash, seed=number)
+        for second in range(1, 1 + (crashing.recover_orders(fleet, first) if fleet else 0)):
+            fleet = scenario.crash(crash, seed=number)
+            again = Crash(second, EFFECTS[(number + second) % 3])
+            if crashing.recover(fleet, first, seed=second, crash=again).finished is None:
+                tried += 1
+                mode = MODES[(number + second // 3) % 3]
+                crashing.put_an_end_to(scenario, fleet, mode, seed=second)
+    record_property("crash points", tried)
+    assert tried > 50
