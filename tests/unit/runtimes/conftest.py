@@ -3,11 +3,12 @@
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-STUB = """#!/usr/bin/env python3
+STUB = """
 import json, os, pathlib, sys
 home = pathlib.Path(os.environ["STUB"])
 argv = sys.argv[1:]
@@ -35,7 +36,7 @@ class Docker:
         self.home = home
         self.rules: list[tuple[str, dict[str, object]]] = []
         (home / "bin").mkdir(parents=True)
-        (home / "bin/docker").write_text(STUB)
+        (home / "bin/docker").write_text(f"#!{sys.executable} -IS{STUB}")
         (home / "bin/docker").chmod(0o755)
         self.on("nothing yet")
 

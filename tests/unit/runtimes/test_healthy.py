@@ -11,6 +11,9 @@ from fabfile.inventory.model import Health, Instance
 from fabfile.runtimes import compose
 from tests.unit.runtimes.services import SHOP
 
+pytestmark = pytest.mark.parametrize("sh", ["dash"], indirect=True)
+"""The strictest of them: these tests wait a lot."""
+
 
 class Site:
     """Answers ``status`` and ``body``; ``script``: what to answer next, one after the other."""
@@ -44,7 +47,7 @@ def site():
     found.server.server_close()
 
 
-QUICK = Health(path="/ping", timeout=0.6, interval=0.02, min_healthy=0.0)
+QUICK = Health(path="/ping", timeout=0.4, interval=0.02, min_healthy=0.0)
 
 
 def runs(docker, state="running none 0 rel 0 127.0.0.1"):

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from ruamel.yaml import YAML
 
-from fabfile.inventory.model import Secret
+from fabfile.inventory.model import Health, Instance, Secret
 from fabfile.runtimes import compose, registry
 from fabfile.runtimes import render as r
 from tests.unit.runtimes.services import DIGEST, WEB1, with_template
@@ -236,6 +236,15 @@ def test_a_new_host_is_no_problem_and_not_provisioned(
     assert not facts.provisioned
     (problem,) = facts.problems
     assert "is missing" in problem
+
+
+def test_an_instance_that_never_answers_is_given_up_in_any_shell(sh, docker, service):
+    docker.on("ps -aq", out="abc\n")
+    docker.on("inspect", out="exited none 0 rel 3\n")
+    service = replace(service, health=Health(timeout=0.2, interval=0.01, min_healthy=0.1))
+    done = sh(compose.health_script(service, Instance("shop", "web1", 1, 1), "rel"))
+    assert (done.returncode, done.stderr) == (69, b"")
+    assert done.stdout == b"the container is exited (exit code 3)\n"
 
 
 # images
