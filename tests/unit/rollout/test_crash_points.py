@@ -15,9 +15,9 @@ def count(request):
     """Sums up the points that were tried, and prints the sum after the last one."""
     tally: list[int] = []
     yield tally.append
-    reporter = request.config.pluginmanager.get_plugin("terminalreporter")
-    if reporter is not None:
-        reporter.write_line(f" {sum(tally)} crash points in {len(tally)} tests")
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled():
+        print(f"\n{sum(tally)} crash points in {len(tally)} tests")
 
 
 def _named(scenario: Scenario) -> str:
