@@ -10,20 +10,30 @@ from tests.unit.rollout import crashing, fleets
 from tests.unit.rollout.crashing import EFFECTS, MODES, SCENARIOS, Scenario, points
 
 
+@pytest.fixture(scope="module")
+def count(request):
+    """Sums up the points that were tried, and prints the sum after the last one."""
+    tally: list[int] = []
+    yield tally.append
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled():
+        print(f"\n{sum(tally)} crash points in {len(tally)} tests")
+
+
 def _named(scenario: Scenario) -> str:
     return f"{scenario.name}-{scenario.orders() * 3}-points"
 
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=_named)
-def test_wherever_the_controller_dies_everything_is_put_back(scenario, mode, record_property):
+def test_wherever_the_controller_dies_everything_is_put_back(scenario, mode, count):
     tried = 0
     for crash in points(scenario.orders()):
         fleet = scenario.crash(crash, seed=crash.order)
         if fleet is not None:
             tried += 1
             crashing.put_an_end_to(scenario, fleet, mode, seed=crash.order)
-    record_property("crash points", tried)
+    count(tried)
     assert tried > 50
 
 
@@ -35,7 +45,7 @@ SIDE_BY_SIDE = Scenario(
 )
 
 
-def test_every_prefix_of_two_hundred_interleavings_can_be_recovered(record_property, capsys):
+def test_every_prefix_of_two_hundred_interleavings_can_be_recovered(count):
     seen: set[tuple[str, ...]] = set()
     tried = seed = 0
     while len(seen) < 200:
@@ -51,9 +61,7 @@ def test_every_prefix_of_two_hundred_interleavings_can_be_recovered(record_prope
                 tried += 1
                 mode = MODES[(number + seed // 3) % 3]
                 crashing.put_an_end_to(SIDE_BY_SIDE, fleet, mode, seed)
-    record_property("crash points", tried)
-    with capsys.disabled():
-        print(f"\n{tried} crash points in {len(seen)} interleavings", end=" ")
+    count(tried)
     assert tried > 5000
 
 
@@ -73,7 +81,7 @@ TWICE = (
 
 @pytest.mark.parametrize("first", MODES)
 @pytest.mark.parametrize("scenario", TWICE, ids=lambda scenario: scenario.name)
-def test_a_recovery_may_die_anywhere_too_and_another_one_ends_it(scenario, first, record_property):
+def test_a_recovery_may_die_anywhere_too_and_another_one_ends_it(scenario, first, count):
     tried = 0
     for number in range(1, scenario.orders() + 1):
         crash = Crash(number, EFFECTS[number % 3])
@@ -85,5 +93,5 @@ def test_a_recovery_may_die_anywhere_too_and_another_one_ends_it(scenario, first
                 tried += 1
                 mode = MODES[(number + second // 3) % 3]
                 crashing.put_an_end_to(scenario, fleet, mode, seed=second)
-    record_property("crash points", tried)
+    count(tried)
     assert tried > 50

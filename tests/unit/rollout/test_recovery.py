@@ -12,6 +12,7 @@ from fabfile.drivers.simulated import Behaviour, Crash, Fleet, OperatorSets, Tra
 from fabfile.inventory.model import Drain
 from fabfile.rollout.plan import Plan, Release
 from fabfile.rollout.recovery import Found, going_back, replan, report
+from fabfile.rollout.strategies.recovering import urgent
 from tests.unit.rollout import crashing, fleets
 from tests.unit.rollout.crashing import MODES, Scenario
 
@@ -332,3 +333,27 @@ def test_a_report_says_what_was_found_and_what_will_be_done():
         "web3/app_1: runs 1 -> goes to 2 when there is capacity for it",
         "1 of 3 instances stay untouched",
     ]
+
+
+def test_what_stopped_by_itself_is_started_by_a_resume_and_left_alone_by_an_abort():
+    fleet = died(TAKEN_OUT)
+    for name in ("web1/app_1", "web3/app_1"):
+        fleet.stop(fleet.containers[name])
+    assert tasks(replan(fleet.found(), "resume", "r")) == ["roll", "replace", "roll"]
+    assert tasks(replan(fleet.found(), "abort", "r")) == ["roll", "return", "none"]
+
+
+def test_a_release_that_no_balancer_takes_in_gives_way_to_the_earlier_one():
+    fleet = died(RECREATED)
+    fleet.behaviours = {"2-web2/app_1": fleets.UNSEEN}
+    assert crashing.recover(fleet, "resume").finished.verdict == "rolled-back"
+    assert {c.release.version for c in fleet.containers.values()} == {"1"}
+    assert fleet.undo == set()
+
+
+def test_those_that_cost_nothing_come_back_before_any_container_is_changed():
+    plan = replan(died(TAKEN_OUT).found(), "resume", "r")
+    kinds = ("replace", "return", "close")
+    mixed = zip(plan.targets, kinds, strict=True)
+    plan = replace(plan, targets=tuple(replace(t, task=task) for t, task in mixed))
+    assert [target.task for target in urgent(plan)] == ["return", "close", "replace"]
