@@ -20,7 +20,7 @@ BIN = Path(sys.executable).parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 DIGEST = "sha256:" + "0" * 64
 
-ANNOUNCED = frozenset({"resume", "abort", "repair"})
+ANNOUNCED: frozenset[str] = frozenset()
 """Tasks that pages and messages speak of as coming; once one is there, it leaves this set."""
 
 # What may stand between the program and its first task: core flags, with their values.
