@@ -40,6 +40,8 @@ class Driver:
         self._inbox: queue.SimpleQueue[tuple[int, Outcome] | str] = queue.SimpleQueue()
         self._woken = threading.Event()
         widest = max(map(len, plan.batches), default=1) * max(plan.policy.instances_at_once, 1)
+        # A recovery brings back side by side all that is out of rotation.
+        widest = max(widest, sum(target.task != "roll" for target in plan.changing))
         self._workers = ThreadPoolExecutor(
             max_workers=min(widest + 2, MAX_WORKERS), thread_name_prefix="lane"
         )
