@@ -120,11 +120,7 @@ def unlock(keys: Sequence[str]) -> str:
 
 def release(keys: Mapping[str, str]) -> str:
     """Give locks back; ``keys`` maps each to its token line. One that is not ours stays."""
-    parts = [
-        f'[ "$(head -n 1 {q(name)}.lock 2>/dev/null)" = {q(line)} ] && rm -f {q(name)}.lock'
-        for name, line in sorted(keys.items())
-    ]
-    return f"cd {ROOT}/locks || exit 71\n" + "\n".join(parts) + "\ntrue"
+    return _remove({name: q(line) for name, line in keys.items()})
 
 
 def abandon(keys: Iterable[str], owner: str) -> str:
@@ -132,10 +128,17 @@ def abandon(keys: Iterable[str], owner: str) -> str:
 
     ``owner`` must be one that nobody else ever used.
     """
+    return _remove({name: q(owner + " ") + "*" for name in keys})
+
+
+def _remove(keys: Mapping[str, str]) -> str:
+    """Remove each lock whose first line fits its pattern; under its flock, so that nobody takes
+    it over between the look and the removal. What we left running ourselves may hold that: then
+    nobody can take the lock over either, and it is removed all the same."""
     parts = [
-        f'case "$(head -n 1 {q(name)}.lock 2>/dev/null)" in'
-        f" {q(owner + ' ')}*) rm -f {q(name)}.lock ;; esac"
-        for name in sorted(keys)
+        f"(flock -w 1 9; read -r line <{q(name)}.lock 2>/dev/null || exit\n"
+        f"case $line in {pattern}) rm -f {q(name)}.lock ;; esac) 9>>{q(name)}.flock"
+        for name, pattern in sorted(keys.items())
     ]
     return f"cd {ROOT}/locks || exit 71\n" + "\n".join(parts) + "\ntrue"
 

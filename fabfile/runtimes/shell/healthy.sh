@@ -11,9 +11,14 @@ began=$(now)
 steady=
 looks=0
 facts='{{.State.Status}} {{if .State.Health}}{{.State.Health.Status}}{{else}}none{{end}} {{.RestartCount}} {{index .Config.Labels "evenkeel.release"}} {{.State.ExitCode}}{{range .NetworkSettings.Networks}} {{.IPAddress}}{{end}}'
+containers() {
+    docker ps -q --no-trunc --filter "label=com.docker.compose.project=$project" \
+        --filter "label=com.docker.compose.service=$service" "$@"
+}
 look() {
-    set -- $(docker ps -aq --no-trunc --filter "label=com.docker.compose.project=$project" \
-        --filter "label=com.docker.compose.service=$service")
+    # What runs comes first: a recreate that was killed can leave a newer twin that never started.
+    set -- $(containers)
+    [ $# -gt 0 ] || set -- $(containers -a)
     [ $# -gt 0 ] || { wrong="there is no container"; return 1; }
     set -- $(docker inspect --format "$facts" "$1")
     [ $# -ge 5 ] || { wrong="the container went away"; return 1; }

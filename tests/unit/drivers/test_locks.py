@@ -24,7 +24,7 @@ def fleet(tmp_path):
     for host in ("web1", "web2"):
         found[host].on("taken=", "got project 4\n")
     found["lb1"].on("taken=", "got backend 9\n")
-    found.on(r"\[ .*head -n 1|case .*head -n 1")
+    found.on(r"\[ .*head -n 1|read -r line")
     return found
 
 

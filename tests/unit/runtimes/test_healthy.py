@@ -51,7 +51,7 @@ QUICK = Health(path="/ping", timeout=0.4, interval=0.02, min_healthy=0.0)
 
 
 def runs(docker, state="running none 0 rel 0 127.0.0.1"):
-    docker.on("ps -aq", out="abc\n" if state else "")
+    docker.on("ps -q", out="abc\n" if state else "")
     docker.on("inspect", out=f"{state}\n")
 
 

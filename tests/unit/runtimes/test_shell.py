@@ -239,7 +239,7 @@ def test_a_new_host_is_no_problem_and_not_provisioned(
 
 
 def test_an_instance_that_never_answers_is_given_up_in_any_shell(sh, docker, service):
-    docker.on("ps -aq", out="abc\n")
+    docker.on("ps -q", out="abc\n")
     docker.on("inspect", out="exited none 0 rel 3\n")
     service = replace(service, health=Health(timeout=0.2, interval=0.01, min_healthy=0.1))
     done = sh(compose.health_script(service, Instance("shop", "web1", 1, 1), "rel"))
