@@ -47,7 +47,12 @@ def refused(lab, inventory, *says):
     [
         ("web1", "mv /usr/bin/docker /root", "mv /root/docker /usr/bin", "Docker is not installed"),
         ("web1", "mv /usr/bin/curl /root", "mv /root/curl /usr/bin", "curl is not installed"),
-        ("lb1", "mv /usr/bin/socat /root", "mv /root/socat /usr/bin", "socat"),
+        (
+            "lb1",  # neither on the host nor, where it is looked for next, in HAProxy's container
+            "mv /usr/bin/socat /root && docker exec haproxy mv /usr/bin/socat /root",
+            "mv /root/socat /usr/bin; docker exec haproxy mv /root/socat /usr/bin",
+            "socat",
+        ),
         (
             "web1",
             "mount -t tmpfs -o size=50m tmpfs /srv/challenge/releases"

@@ -20,7 +20,7 @@ from rollouts import (
     variant,
 )
 
-QUICK = {"min_healthy": "300ms", "interval": "100ms"}
+QUICK = {"min_healthy": "100ms", "interval": "100ms"}
 BALANCERS = {"edge": ("lb1", "lb2"), "self": ("web1", "web2", "web3")}
 
 
@@ -189,7 +189,7 @@ def test_what_outlives_the_drain_is_cut_and_reported(edge):
 def test_on_timeout_abort_restores_the_instance_and_stops(edge):
     edge.at("0.0.1")
     weights, before = edge.states(), edge.containers()
-    with traffic(edge.urls[:1], rate=5, slow=20, slow_rate=10, sockets=False) as probe:
+    with traffic(edge.urls[:1], rate=5, slow=9, slow_rate=10, sockets=False) as probe:
         time.sleep(4)  # long enough for every server to have got one
         done = edge.deploy("0.0.2", "--drain-timeout", "2s", "--on-timeout", "abort")
         seen = probe.stop()
@@ -240,9 +240,10 @@ def test_weights_an_operator_set_are_what_comes_back(edge):
 
 
 def test_an_application_that_ignores_sigterm_loses_nothing(edge):
-    edge.at("0.0.6")
+    edge.at("0.0.1")
+    assert edge.deploy("0.0.6", before=("-H", "web1")).code == 0
     with traffic(edge.urls, rate=40, slow=2, sockets=False) as probe:
-        done = edge.deploy("0.0.2", "--serial", "100%")
+        done = edge.deploy("0.0.2", before=("-H", "web1"))
         seen = probe.stop()
     assert done.code == 0, done.text
     assert lost(seen) == {}
@@ -304,6 +305,7 @@ def test_ctrl_c_finishes_what_is_out_and_stops(edge):
             break
     rest = process.stdout.read()
     assert process.wait(60) == 130, rest
+    assert "comes back first" in rest
     ended = json.loads(rest.splitlines()[-1])
     assert (ended["verdict"], ended["upgraded"], ended["untouched"]) == ("interrupted", 1, 8)
     assert edge.states() == weights

@@ -292,7 +292,7 @@ def test_a_target_stays_taken_while_anything_that_an_effect_started_lives(sh, ro
 
 def test_a_new_holder_waits_for_what_the_last_one_left_running(sh):
     keys = took(sh, ["a"])
-    sh(state.fenced(keys, "sleep 2 >/dev/null 2>&1 &"))
+    sh(state.fenced(keys, "sleep 5 >/dev/null 2>&1 &"))
     sh(state.release(keys))
     done = sh(state.acquire(["a"], "r2", {}))
     assert done.returncode == state.EXIT_BUSY
