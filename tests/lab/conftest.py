@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 from lab_tools import quiet
+from rollouts import fab
 
 from fabfile.lab.down import down
 from fabfile.lab.engine import ensure
@@ -14,8 +15,11 @@ from fabfile.lab.up import up
 
 @pytest.fixture(scope="session")
 def lab():
-    """The lab that EVENKEEL_LAB names, running."""
-    return up(quiet)
+    """The lab that EVENKEEL_LAB names, running, and without what a killed run left unfinished."""
+    found = up(quiet)
+    for name in ("hosts.yaml", "hosts-self.yaml"):
+        fab(found.state / name, "abort", "--force")
+    return found
 
 
 @pytest.fixture(scope="session")
