@@ -303,8 +303,8 @@ def test_ctrl_c_finishes_what_is_out_and_stops(edge):
         if '"recreate"' in line:
             process.send_signal(signal.SIGINT)
             break
-    rest = process.stdout.read()
-    assert process.wait(60) == 130, rest
+    rest = process.communicate(timeout=60)[0]
+    assert process.returncode == 130, rest
     assert "comes back first" in rest
     ended = json.loads(rest.splitlines()[-1])
     assert (ended["verdict"], ended["upgraded"], ended["untouched"]) == ("interrupted", 1, 8)
