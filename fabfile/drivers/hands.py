@@ -162,17 +162,15 @@ class Hands:
             label=f"docker compose up {instance.name}",
         )
         with self._project(instance.host):
-            result = self._up(step.target, command)
+            result = self._up(step, command)
         check_fence(result)
         if not result.ok:
             return Failed(f"{instance.host}: could not recreate {instance.name}", result.tail(50))
         return self._judge(result, release)
 
-    def _up(self, target: Target, command: Command) -> Result:
-        host = target.instance.host
-        running = self._remotes.get(host).start(command)
-        self._check_anew(target)
-        result = running.wait()
+    def _up(self, step: Recreate, command: Command) -> Result:
+        host = step.target.instance.host
+        result = self._run_watched(step, command)
         if result.exit_code in (None, DEADLINE_EXIT):
             self._notice(host, f"it is not known what became of: {command.label}; asking again")
             # The engine goes on by itself: let it come to rest, then ask for the same again;
@@ -181,16 +179,37 @@ class Hands:
             result = self._remotes.get(host).run(command)
         return result
 
-    def _check_anew(self, target: Target) -> None:
-        """Let the balancers begin to check where nobody can come through that yet.
+    def _run_watched(self, step: Recreate, command: Command) -> Result:
+        """Run ``command``; the moment the old container is gone, checks may begin."""
+        target = step.target
+        host = self._remotes.get(target.instance.host)
+        if not self._rotation.may_check_early(target):
+            return host.run(command)
+        script = compose.gone_script(self._service, target.instance, step.release.id)
+        gone = host.start(Command(script, timeout=command.timeout, label="await the old's end"))
+        running = host.start(command)
+        turn = threading.Lock()
+        over = threading.Event()
 
-        Said when the old container is about to go, and again when it is gone for sure, so that
-        only checks of the new one count. It only makes the wait shorter: that it failed is no
-        reason to stop.
+        def watch() -> None:
+            if gone.wait().ok:
+                with turn:
+                    if not over.is_set():
+                        self._check_anew(target)
+
+        threading.Thread(target=watch, name="gone", daemon=True).start()
+        result = running.wait()
+        with turn:  # nothing may change the balancers behind the back of the next step
+            over.set()
+        return result
+
+    def _check_anew(self, target: Target) -> None:
+        """Let the balancers begin to check: the old container is gone, the new one starts.
+
+        It only makes the wait shorter: that it failed is no reason to stop.
         """
         try:
-            if self._rotation.may_check_early(target):
-                self._rotation.check_anew(target)
+            self._rotation.check_anew(target)
         except EvenkeelError as error:
             self._notice(target.instance.host, f"checks begin later: {error}")
 
@@ -211,9 +230,7 @@ class Hands:
         command = Command(
             script, timeout=health.timeout + health.min_healthy + 15, label="health check"
         )
-        running = host.start(command)
-        self._check_anew(step.target)
-        result = running.wait()
+        result = host.run(command)
         if result.exit_code is None:
             result = host.run(command)
         if result.ok:

@@ -109,9 +109,9 @@ class Rotation:
     def check_anew(self, target: Target) -> None:
         """Out of maint as a failed server in drain: its balancers begin to check.
 
-        In maint HAProxy looks at a server only every ``inter``; begun beside the replacement,
-        that wait is over by the time the new container answers. What a check of the old
-        container was good for is forgotten when this is said again.
+        In maint HAProxy looks at a server only every ``inter``; begun beside the start of the new
+        container, that wait is over by the time it answers. Never before the old one is gone:
+        its checks would pass, and the next one would come a whole ``inter`` later.
         Raises :class:`EvenkeelError` when a balancer refused.
         """
 

@@ -282,6 +282,16 @@ def up_missing_script(service: Service, instances: Mapping[str, str], base: str)
     )
 
 
+def gone_script(service: Service, instance: Instance, release: str) -> str:
+    """Block until what runs before ``release`` has stopped; start it beside a recreate.
+
+    Exit 0: it has; anything else: it can't be said.
+    """
+    return script(
+        SHELL / "gone.sh", project=service.project, service=instance.name, release=release
+    )
+
+
 def logs_script(service: Service, instance: Instance, lines: int = 50) -> str:
     """The container's last lines, whatever state it is in."""
     return script(SHELL / "logs.sh", project=service.project, service=instance.name, lines=lines)

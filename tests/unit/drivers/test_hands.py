@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from dataclasses import replace
 
 import pytest
@@ -374,39 +375,47 @@ def test_records_can_be_read_as_json(fleet):
 
 # checks that begin beside the replacement
 
+ANEW = ["set server shop/web1_app_1 state drain", "set server shop/web1_app_1 health down"]
 
-def test_checks_begin_beside_the_replacement_and_again_once_the_old_container_is_gone(fleet):
-    fleet["web1"].on("up -d", RUNNING)
-    fleet["web1"].on("steady_for", "healthy after 640 ms\n")
-    pool = FakePool(lb1=[MAINT], pins=False)
+
+def recreated(fleet, pool, *, gone=0, the_target=None):
+    """A recreate that takes a moment, and whose old container is gone at once (or never)."""
+    fleet["web1"].on("docker wait", exit_code=gone)
+
+    def slowly(_command):
+        time.sleep(0.2)
+        return RUNNING
+
+    fleet["web1"].on("up -d", slowly)
     hands = made(fleet, pool)
-    anew = ["set server shop/web1_app_1 state drain", "set server shop/web1_app_1 health down"]
-    assert isinstance(hands.do(s.Recreate(target(), NEW)), s.Done)
-    assert pool.changes == [{"lb1": anew}]
-    assert isinstance(hands.do(s.AwaitHealthy(target(), NEW)), s.Done)
-    assert pool.changes == [{"lb1": anew}, {"lb1": anew}]
+    assert isinstance(hands.do(s.Recreate(the_target or target(), NEW)), s.Done)
+    return hands
+
+
+def test_checks_begin_when_the_old_container_is_gone(fleet):
+    pool = FakePool(lb1=[MAINT], pins=False)
+    recreated(fleet, pool)
+    assert pool.changes == [{"lb1": ANEW}]
+
+
+def test_they_do_not_begin_while_nobody_knows_that_it_is_gone(fleet):
+    pool = FakePool(lb1=[MAINT], pins=False)
+    recreated(fleet, pool, gone=1)
+    assert pool.changes == []
 
 
 def test_where_clients_may_be_pinned_it_stays_in_maint_until_it_is_healthy(fleet):
-    fleet["web1"].on("up -d", RUNNING)
-    fleet["web1"].on("steady_for", "healthy after 640 ms\n")
     pool = FakePool(lb1=[MAINT], pins=True)
-    hands = made(fleet, pool)
-    hands.do(s.Recreate(target(), NEW))
-    hands.do(s.AwaitHealthy(target(), NEW))
+    recreated(fleet, pool)
     assert pool.changes == []
 
 
 def test_a_server_an_operator_has_in_maint_is_not_checked_anew(fleet):
-    fleet["web1"].on("up -d", RUNNING)
     pool = FakePool(lb1=[MAINT], pins=False)
-    made(fleet, pool).do(s.Recreate(target(record(admin="maint")), NEW))
+    recreated(fleet, pool, the_target=target(record(admin="maint")))
     assert pool.changes == [{"lb1": []}]
 
 
 def test_a_balancer_that_refuses_early_checks_is_no_reason_to_stop(fleet):
-    fleet["web1"].on("up -d", RUNNING)
     pool = FakePool(lb1=[RemoteError("lb1", "gone")], pins=False)
-    hands = made(fleet, pool)
-    assert isinstance(hands.do(s.Recreate(target(), NEW)), s.Done)
-    assert hands.notices == [("web1", "checks begin later: lb1: gone")]
+    assert recreated(fleet, pool).notices == [("web1", "checks begin later: lb1: gone")]
