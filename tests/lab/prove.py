@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -198,6 +199,7 @@ def speed(proof: Proof) -> None:
         for setting in (QUICK, SHIPPED):
             speed_row(proof, topology, setting)
     proof.say()
+    listing(proof)
 
 
 def speed_row(proof: Proof, topology: str, setting: Setting) -> None:
@@ -298,29 +300,40 @@ def machine() -> str:
     )
 
 
+PAGE = ROOT / "docs" / "proof.md"
+PARTS: dict[str, Callable[[Proof], None]] = {"speed": speed, "loss": losses}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--short", action="store_true", help="2-s requests; writes no page")
-    parser.add_argument("--only", choices=["speed", "loss"])
+    parser.add_argument("--only", choices=list(PARTS), help="renew one part of the page")
     asked = parser.parse_args()
     proof = Proof(short=asked.short)
-    proof.say("# Proof")
-    proof.say()
-    proof.say(
-        f"Written by `scripts/prove` on {time.strftime('%Y-%m-%d')}. Nothing here is typed by"
-        " hand; run it again to get your own."
-    )
-    proof.say()
     proof.say(f"Machine: {machine()}")
-    proof.say()
-    if asked.only != "loss":
-        speed(proof)
-    if asked.only != "speed":
-        losses(proof)
-    listing(proof)
-    if not asked.short and not asked.only:
-        (ROOT / "docs" / "proof.md").write_text("\n".join(proof.lines).rstrip() + "\n")
+    sections = dict(re.findall(r"<!-- (\w+) -->\n(.*?)(?=<!-- |\Z)", old_page(), re.DOTALL))
+    for name, part in PARTS.items():
+        if asked.only in (None, name):
+            proof.lines = []
+            part(proof)
+            when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
+            sections[name] = "\n".join([*proof.lines, f"Measured {when}.", "", ""])
+    if not asked.short:
+        write_page(sections)
     return 0 if proof.held else 1
+
+
+def old_page() -> str:
+    return PAGE.read_text() if PAGE.exists() else ""
+
+
+def write_page(sections: dict[str, str]) -> None:
+    head = (
+        "# Proof\n\nWritten by `scripts/prove`; nothing here is typed by hand. Run it to get your"
+        f" own.\n\nMachine: {machine()}\n\n"
+    )
+    parts = [f"<!-- {name} -->\n{sections[name]}" for name in PARTS if name in sections]
+    PAGE.write_text((head + "".join(parts)).rstrip() + "\n")
 
 
 if __name__ == "__main__":
