@@ -100,6 +100,47 @@ def plan(
     )
 
 
+ROLLBACK_HELP = {
+    "to": "The version to go back to; otherwise what each instance ran before",
+    "service": DEPLOY_HELP["service"],
+    "serial": DEPLOY_HELP["serial"],
+    "lock-wait": DEPLOY_HELP["lock-wait"],
+    "inventory": DEPLOY_HELP["inventory"],
+    "json": DEPLOY_HELP["json"],
+    "dry-run": DEPLOY_HELP["dry-run"],
+}
+
+
+@fleet_task(help=ROLLBACK_HELP)
+def rollback(
+    context: Context,
+    to: str = "",
+    service: str = "",
+    serial: str = "",
+    lock_wait: str = "",
+    inventory: str = "",
+    json: bool = False,
+    dry_run: bool = False,
+) -> None:
+    """Go back to what ran before: image, settings and compose block as they were on each host."""
+    from fabfile import cli
+
+    found = cli.inventory_of(inventory)
+    wish = cli.wish(
+        found,
+        hosts_of(context),
+        version=to,
+        service=service,
+        serial=serial,
+        reason=f"rollback{' to ' + to if to else ''}",
+        lock_wait=lock_wait,
+        back=True,
+    )
+    code = (cli.plan if dry_run else cli.deploy)(found, wish, json=json, back=True)
+    if code:
+        raise Exit(code=code)
+
+
 PROVISION_HELP = {
     "version": "Which version instances that are not there yet begin with",
     "service": DEPLOY_HELP["service"],
@@ -267,7 +308,7 @@ def run(context: Context) -> None:
     run_remainder(context)
 
 
-namespace = Collection(deploy, plan, resume, abort, repair, uptime, run)
+namespace = Collection(deploy, plan, rollback, resume, abort, repair, uptime, run)
 namespace.add_collection(
     Collection("provision", all=provision_all, app=provision_app, balancers=provision_balancers)
 )

@@ -13,7 +13,7 @@ from functools import partial
 from json import dumps
 from pathlib import Path
 
-from fabfile.drivers.prepare import Wish, with_flags
+from fabfile.drivers.prepare import Preparation, Wish, with_flags
 from fabfile.errors import BadInput
 from fabfile.inventory import loader
 from fabfile.inventory.model import Inventory, Service
@@ -55,9 +55,13 @@ def wish(
     reason: str = "",
     allow_outage: bool = False,
     lock_wait: str = "",
+    back: bool = False,
 ) -> Wish:
-    """What the flags of ``fab deploy`` ask for. Raises :class:`BadInput` for any mistake."""
-    if not version:
+    """What the flags of ``fab deploy`` (``back``: rollback) ask for.
+
+    Raises :class:`BadInput` for any mistake.
+    """
+    if not version and not back:
         raise BadInput("--version is needed: fab deploy --version 1.2.3")
     found, hosts = chosen(inventory, service, names)
     changed = with_flags(
@@ -72,7 +76,8 @@ def wish(
         },
     )
     wait = parse_duration(lock_wait, "--lock-wait") if lock_wait else 0.0
-    return Wish(changed, parse_version(version), hosts, bool(names), reason, allow_outage, wait)
+    wanted = parse_version(version, "--to" if back else "--version") if version else ""
+    return Wish(changed, wanted, hosts, bool(names), reason, allow_outage, wait)
 
 
 def one_of(value: str, flag: str, allowed: Sequence[str]) -> str | None:
@@ -108,22 +113,30 @@ def say(line: str) -> None:
     sys.stdout.write(line + "\n")
 
 
-def deploy(inventory: Inventory, asked: Wish, *, json: bool) -> int:
-    """Run a rollout; returns its exit code."""
+def deploy(inventory: Inventory, asked: Wish, *, json: bool, back: bool = False) -> int:
+    """Run a rollout (``back``: to what ran before); returns its exit code."""
     from fabfile.drivers.deploy import deploy as run
     from fabfile.drivers.identity import new_id
 
     rollout = new_id()
-    _, code = run(inventory, asked, rollout, receivers(inventory, json=json, log=rollout))
+    out = receivers(inventory, json=json, log=rollout)
+    _, code = run(inventory, asked, rollout, out, _preparing(back))
     return code
 
 
-def plan(inventory: Inventory, asked: Wish, *, json: bool) -> int:
+def _preparing(back: bool) -> type[Preparation]:
+    from fabfile.drivers.rollback import Rollback
+
+    return Rollback if back else Preparation
+
+
+def plan(inventory: Inventory, asked: Wish, *, json: bool, back: bool = False) -> int:
     """Print what a rollout would do now; returns 0."""
     from fabfile.drivers.paper import on_paper
     from fabfile.reports.plan_view import plan_view
 
-    frozen, run = on_paper(inventory, asked, Notices(receivers(inventory, json=json)))
+    out = Notices(receivers(inventory, json=json))
+    frozen, run = on_paper(inventory, asked, out, _preparing(back))
     if json:
         for at, event in run.events:
             say(as_json(event, at))

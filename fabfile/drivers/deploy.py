@@ -27,7 +27,11 @@ STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def deploy(
-    inventory: Inventory, wish: Wish, rollout: str, emit: Callable[[Event], None]
+    inventory: Inventory,
+    wish: Wish,
+    rollout: str,
+    emit: Callable[[Event], None],
+    preparing: type[Preparation] | None = None,
 ) -> tuple[RolloutFinished, int]:
     """Carry a wish out; returns how it ended, and the exit code.
 
@@ -36,7 +40,7 @@ def deploy(
     remotes = Remotes(inventory)
     with _terminated():
         try:
-            prepared = Preparation(inventory, wish, remotes, emit, rollout).run()
+            prepared = (preparing or Preparation)(inventory, wish, remotes, emit, rollout).run()
             try:
                 return _run(prepared, emit)
             finally:

@@ -15,7 +15,10 @@ from fabfile.rollout.plan import Plan
 
 
 def on_paper(
-    inventory: Inventory, wish: Wish, emit: Callable[[Event], None]
+    inventory: Inventory,
+    wish: Wish,
+    emit: Callable[[Event], None],
+    preparing: type[Preparation] | None = None,
 ) -> tuple[Plan, Simulation]:
     """The plan a deploy would follow now, and how it would go if nothing failed.
 
@@ -24,7 +27,9 @@ def on_paper(
     """
     remotes = Remotes(inventory)
     try:
-        prepared = Preparation(inventory, wish, remotes, emit, new_id()).run(dry=True)
+        prepared = (preparing or Preparation)(inventory, wish, remotes, emit, new_id()).run(
+            dry=True
+        )
         prepared.close()
     finally:
         remotes.close()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from fabfile.balancers.model import BackendReading, ServerRef
+from fabfile.balancers.model import BackendReading, ServerRecord, ServerRef
 from fabfile.drivers.balancers import Pool, backend_key, record_of
 from fabfile.drivers.identity import whoami
 from fabfile.drivers.locks import Claim, Locks
@@ -129,7 +129,15 @@ class Preparation:
             self._lock()
             facts = self._look_again()
         readings = self._readings()
-        plan = self._plan(facts, staged, readings, digest)
+        targets = [
+            self._target(facts[host], release, readings)
+            for host in self._wish.hosts
+            for release in staged[host]
+        ]
+        return self._ready(self._plan(targets, readings, digest), readings)
+
+    def _ready(self, plan: Plan, readings: Mapping[str, BackendReading]) -> Prepared:
+        """``plan``, after the last objection, written down where it is going to be carried out."""
         self._check_capacity(plan, readings)
         if self._locks is not None:
             self._write(plan)
@@ -227,18 +235,9 @@ class Preparation:
         ]
 
     def _plan(
-        self,
-        facts: Facts,
-        staged: Staged,
-        readings: Mapping[str, BackendReading],
-        digest: str,
+        self, targets: Sequence[Target], readings: Mapping[str, BackendReading], digest: str
     ) -> Plan:
         service = self._service
-        targets = [
-            self._target(facts[host], release, readings)
-            for host in self._wish.hosts
-            for release in staged[host]
-        ]
         baseline = [
             record_of(ref, readings[ref.balancer])
             for ref in self._refs(service.hosts)
@@ -267,14 +266,18 @@ class Preparation:
         release: StagedRelease,
         readings: Mapping[str, BackendReading],
     ) -> Target:
-        servers = self._servers(release.instance)
         return Target(
             release.instance,
             Release(release.id, release.version, release.digest),
             earlier_release(facts, release.instance),
-            tuple(record_of(ref, readings[ref.balancer]) for ref in servers),
+            self._records(release.instance, readings),
             change=not already(facts, release),
         )
+
+    def _records(
+        self, instance: Instance, readings: Mapping[str, BackendReading]
+    ) -> tuple[ServerRecord, ...]:
+        return tuple(record_of(ref, readings[ref.balancer]) for ref in self._servers(instance))
 
     def _check_capacity(self, plan: Plan, readings: Mapping[str, BackendReading]) -> None:
         by_backend: dict[tuple[str, str], BackendReading] = {

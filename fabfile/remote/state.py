@@ -273,6 +273,39 @@ def parse_journal(text: str) -> list[Unfinished]:
     return found
 
 
+def history(most: int = 50) -> str:
+    """Print the newest rollouts that ended on this host, for :func:`parse_history`."""
+    return script(SHELL / "history.sh", root=ROOT, most=most)
+
+
+@dataclass
+class Ended:
+    """What one host knows of a rollout that ended."""
+
+    rollout: str
+    facts: dict[str, object] = field(default_factory=dict)
+    """``finished.json``: the verdict and how many were upgraded."""
+    instances: dict[str, dict[str, object]] = field(default_factory=dict)
+    """The records of instances, by name: what each was, and what it was to become."""
+
+
+def parse_history(text: str) -> list[Ended]:
+    """Read what :func:`history` printed, the newest first; what is cut short is left out."""
+    found: list[Ended] = []
+    parts = re.split(r"^== (\S+) (\S+)\n", text, flags=re.MULTILINE)
+    for kind, name, body in zip(parts[1::3], parts[2::3], parts[3::3], strict=True):
+        try:
+            raw = json.loads(body)
+        except ValueError:
+            raw = {}
+        raw = raw if isinstance(raw, dict) else {}
+        if kind == "ended":
+            found.append(Ended(name, raw))
+        elif raw:
+            found[-1].instances[name] = raw
+    return found
+
+
 def unfinished() -> str:
     """Print the id of every unfinished rollout this host knows of."""
     return script(SHELL / "unfinished.sh", root=ROOT)

@@ -113,3 +113,25 @@ def test_a_controller_that_was_stopped_and_replaced_can_change_nothing_more(flee
     assert process.returncode != 0, rest
     assert "another controller has taken over" in rest
     assert (fleet.containers(), fleet.states()) == (before, weights)
+
+
+def test_a_rollback_puts_back_what_ran_before_settings_and_all(fleet):
+    fleet.at("0.0.1")
+    before, weights = fleet.containers(), fleet.states()
+    changed = variant(fleet.inventory, "rollback", {"env": {"GREETING": "for a while only"}})
+    done = fab(changed, "deploy", "--version", "0.0.2", "--serial", "100%")
+    assert done.code == 0, done.text
+    with traffic(fleet.urls, rate=40, slow=2, sockets=False) as probe:
+        back = fleet.fab("rollback", "--json", "--serial", "100%")
+        seen = probe.stop()
+    assert back.code == 0, back.text
+    assert back.of("RolloutFinished")[0]["upgraded"] == 9
+    assert lost(seen) == {}
+    assert versions(fleet.containers()) == {"0.0.1"}
+    assert fleet.containers()["web1"]["database"] == before["web1"]["database"]
+    assert fleet.states() == weights
+    again = fleet.deploy("0.0.1")
+    assert again.of("RolloutFinished")[0]["current"] == 9, "it is what 0.0.1 was, to the letter"
+    refused = fleet.fab("rollback", "--to", "9.9.9")
+    assert refused.code == 5, refused.text
+    assert "no release of 9.9.9 is kept here" in refused.err
