@@ -64,6 +64,7 @@ def wish(
     if not version and not back:
         raise BadInput("--version is needed: fab deploy --version 1.2.3")
     found, hosts = chosen(inventory, service, names)
+    refuse_unbuilt(inventory, found)
     changed = with_flags(
         found,
         drain={
@@ -78,6 +79,25 @@ def wish(
     wait = parse_duration(lock_wait, "--lock-wait") if lock_wait else 0.0
     wanted = parse_version(version, "--to" if back else "--version") if version else ""
     return Wish(changed, wanted, hosts, bool(names), reason, allow_outage, wait)
+
+
+def refuse_unbuilt(inventory: Inventory, service: Service) -> None:
+    """Raise :class:`BadInput` for what hosts.yaml may say already, but no rollout does yet.
+
+    Passing it over in silence would be worse: a migration that never ran, say.
+    """
+    policy, hooks = service.rollout, service.hooks
+    asked = {
+        f"rollout.strategy: {policy.strategy}": policy.strategy != "rolling",
+        f"rollout.order: {policy.order}": policy.order != "stop-first",
+        "hooks": any(
+            (hooks.before_rollout, hooks.before_drain, hooks.after_healthy, hooks.after_rollout)
+        ),
+        "balancers: nginx": any(spec.kind == "nginx" for spec in service.balancers),
+    }
+    wanted = ", ".join(name for name, is_asked in asked.items() if is_asked)
+    if wanted:
+        raise BadInput(f"{inventory.path}: services.{service.name}: not built yet: {wanted}")
 
 
 def one_of(value: str, flag: str, allowed: Sequence[str]) -> str | None:
