@@ -26,8 +26,6 @@ from fabfile.runtimes.render import StagedRelease
 
 UP_MARGIN = 60.0
 """Seconds a recreate may take beyond the service's stop_grace_period."""
-RELEASE_LABEL = "evenkeel.release"
-VERSION_LABEL = "evenkeel.version"
 
 SHELL = Path(__file__).parent / "shell"
 

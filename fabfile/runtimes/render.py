@@ -16,7 +16,7 @@ import json
 import re
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -210,11 +210,6 @@ def _release(
     body = _dump({instance.name: block})
     indented = "".join(f"  {line}\n" for line in body.splitlines())
     return StagedRelease(identity, version, digest, instance, base, indented, env, image)
-
-
-def without_image(release: StagedRelease, image: str) -> StagedRelease:
-    """The same release, running ``image``: for a dry run that knows no digest."""
-    return replace(release, block=release.block.replace(release.image, image), image=image)
 
 
 def _check_image(
