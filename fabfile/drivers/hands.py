@@ -16,7 +16,7 @@ from fabfile.drivers.balancers import Pool, backend_key
 from fabfile.drivers.locks import Locks, check_fence
 from fabfile.drivers.rotation import Rotation
 from fabfile.errors import EvenkeelError, RemoteError
-from fabfile.inventory.model import Service
+from fabfile.inventory.model import Instance, Service
 from fabfile.remote import state
 from fabfile.remote.base import Command, Result
 from fabfile.remote.pool import Remotes
@@ -30,6 +30,7 @@ from fabfile.rollout.steps import (
     Done,
     Failed,
     Outcome,
+    ReadLogs,
     Record,
     Recreate,
     Restore,
@@ -78,6 +79,7 @@ class Hands:
             Cut: self._rotation.cut,
             Recreate: self.recreate,
             AwaitHealthy: self.await_healthy,
+            ReadLogs: self.read_logs,
             Admit: self._rotation.admit,
             AwaitAdmitted: self._rotation.await_admitted,
             Restore: self._rotation.restore,
@@ -235,9 +237,17 @@ class Hands:
             result = host.run(command)
         if result.ok:
             return Done(result.stdout.strip())
-        logs = host.run(Command(compose.logs_script(self._service, instance), label="logs"))
         why = result.stdout.strip().splitlines()[-1:] or [result.tail(1) or "no answer"]
-        return Failed(f"not healthy: {why[0]}", logs.stdout.strip())
+        return Failed(f"not healthy: {why[0]}", self._logs(instance))
+
+    def read_logs(self, step: ReadLogs) -> Outcome:
+        """The container's last lines."""
+        return Done(detail=self._logs(step.target.instance))
+
+    def _logs(self, instance: Instance) -> str:
+        script = compose.logs_script(self._service, instance)
+        host = self._remotes.get(instance.host)
+        return host.run(Command(script, label="logs")).stdout.strip()
 
 
 def _check(result: Result, what: str) -> None:

@@ -258,6 +258,7 @@ class Preparation:
             drain=service.drain,
             allow_outage=self._wish.allow_outage,
             chosen=self._wish.chosen,
+            watch=service.health.min_healthy,
         )
 
     def _target(

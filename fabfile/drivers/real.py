@@ -12,8 +12,9 @@ from fabfile.drivers.prepare import Prepared
 from fabfile.errors import EvenkeelError
 from fabfile.remote import state
 from fabfile.remote.base import Command
-from fabfile.rollout.engine import Engine, Order
+from fabfile.rollout.engine import Engine
 from fabfile.rollout.events import Event, Notice, RolloutFinished, RolloutStarted
+from fabfile.rollout.lanes import Order
 from fabfile.rollout.steps import Failed, Observe, Outcome, Pause, Seen, Step
 
 MAX_WORKERS = 256
@@ -39,6 +40,7 @@ class Driver:
         )
         self._inbox: queue.SimpleQueue[tuple[int, Outcome] | str] = queue.SimpleQueue()
         self._woken = threading.Event()
+        self._silent: set[str] = set()
         widest = max(map(len, plan.batches), default=1) * max(plan.policy.instances_at_once, 1)
         # A recovery brings back side by side all that is out of rotation.
         widest = max(widest, sum(target.task != "roll" for target in plan.changing))
@@ -110,8 +112,13 @@ class Driver:
         readings = {}
         for name, answer in pool.read().items():
             if isinstance(answer, EvenkeelError):
-                self._emit(Notice(f"can't be asked: {answer}", name))
+                if name not in self._silent:  # once, and not at every look
+                    self._emit(Notice(f"can't be asked: {answer}", name))
+                self._silent.add(name)
             else:
+                if name in self._silent:
+                    self._emit(Notice("can be asked again", name))
+                self._silent.discard(name)
                 readings[name, pool.hands[name].balancer.spec.backend] = answer
         return Seen(readings)
 

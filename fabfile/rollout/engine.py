@@ -8,10 +8,8 @@ orders out, and feeds each outcome to :meth:`Engine.answer`, from one thread, un
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
 
-from fabfile.balancers.model import ServerRef
 from fabfile.rollout import capacity, fates
 from fabfile.rollout.batches import over_budget
 from fabfile.rollout.events import (
@@ -25,13 +23,13 @@ from fabfile.rollout.events import (
     StepFinished,
     StepStarted,
 )
+from fabfile.rollout.lanes import Batch, Order, Planned, Running, batches_of
 from fabfile.rollout.plan import Plan, Target
 from fabfile.rollout.steps import (
     AskCapacity,
     Done,
     Ended,
     Failed,
-    Lane,
     Observe,
     Outcome,
     Pause,
@@ -43,59 +41,13 @@ from fabfile.rollout.steps import (
     told,
 )
 from fabfile.rollout.strategies import recovering
+from fabfile.rollout.strategies.rolling import take_away
+from fabfile.rollout.watch import LOOK, LOOK_AT_END, Bad, Watch
 
 OBSERVE_AGAIN = 0.2
 """Seconds between two looks at the capacity while a lane waits for it."""
 CAPACITY_PATIENCE = 300
 """Looks (a minute's worth) at a capacity that nothing of ours is holding, before giving up."""
-
-
-@dataclass(frozen=True)
-class Order:
-    """One piece of work for the driver; its outcome comes back under ``id``."""
-
-    id: int
-    work: Work
-
-
-@dataclass
-class _Running:
-    """A lane and where it stands."""
-
-    target: Target
-    lane: Lane
-    step: Step | None = None
-    held: tuple[ServerRef, ...] = ()
-    granted: bool = False
-    """It may have drained; it may ask again before it drains once more."""
-    denied: int = 0
-    told: str = ""
-    called_off: bool = False
-    """It was sent home before its drain, and for nothing of its own doing."""
-
-
-@dataclass(frozen=True)
-class _Planned:
-    """A batch that is still to come."""
-
-    hosts: tuple[str, ...]
-    targets: tuple[Target, ...]
-    urgent: bool = False
-    """They may be out of rotation already: whatever fails, each one gets its lane."""
-
-
-@dataclass
-class _Batch:
-    """One batch on its way."""
-
-    number: int
-    hosts: tuple[str, ...]
-    queues: dict[str, deque[Target]]
-    urgent: bool
-    running: dict[str, _Running] = field(default_factory=dict)
-    waiting: dict[str, _Running] = field(default_factory=dict)
-    """Those of ``running`` that want capacity, the longest waiting first."""
-    failed: set[str] = field(default_factory=set)
 
 
 class Engine:
@@ -109,12 +61,14 @@ class Engine:
         self._ledger = capacity.Ledger(
             capacity.pools(plan.baseline, plan.summed), plan.policy.min_capacity
         )
-        self._orders: dict[int, tuple[Work, _Running | None]] = {}
+        self._orders: dict[int, tuple[Work, Running | None]] = {}
         self._next_id = 1
         self._back = plan.mode == "abort"
         self._backlog = deque(self._planned(plan))
         self._count = len(self._backlog)
-        self._batch: _Batch | None = None
+        self._batch: Batch | None = None
+        self._watch = Watch(plan)
+        self._watching: int | None = None
         self._observing = False
         self._turning = False
         self._pausing: int | None = None
@@ -122,6 +76,8 @@ class Engine:
         self._reason = ""
         self._failures = 0
         self._upgraded = fates.upgraded_before(plan)
+        for target in self._upgraded:
+            self._watch.begin(target)
 
     def start(self) -> list[Order]:
         """The first orders; none when there is nothing to do (then it is finished)."""
@@ -134,13 +90,10 @@ class Engine:
             return self._after(self._advance(running, outcome))
         if isinstance(work, Observe):
             # An observer that broke has seen nothing, and nothing seen grants nothing.
-            seen = outcome if isinstance(outcome, Seen) else Seen({})
-            self._ledger.see(seen.readings, partial=seen.partial)
-            self._observing = False
-            return self._turn_back() if self._turning else self._after(self._grant())
+            return self._seen(order, outcome if isinstance(outcome, Seen) else Seen({}))
         if order == self._pausing:
             self._pausing = None
-            return self._next_batch()
+            return self._after([])
         return []
 
     def interrupt(self, why: str) -> list[Order]:
@@ -149,15 +102,20 @@ class Engine:
         A pause between two batches ends at once: its order need not be answered any more.
         """
         self._stopping = self._stopping or why
+        self._watch.end()
         if self._pausing is None or self.finished:
             return []
-        del self._orders[self._pausing]
-        self._pausing = None
-        return self._finish()
+        return self._unpause()
+
+    def _unpause(self) -> list[Order]:
+        if self._pausing is not None:
+            del self._orders[self._pausing]
+            self._pausing = None
+        return self._after([])
 
     # lanes
 
-    def _advance(self, running: _Running, outcome: Outcome | None) -> list[Order]:
+    def _advance(self, running: Running, outcome: Outcome | None) -> list[Order]:
         if running.step is not None and outcome is not None:
             self._tell(running.target, running.step, outcome)
             outcome = self._call_off(running, running.step, outcome)
@@ -173,11 +131,11 @@ class Engine:
             return self._look(0.0)
         return [self._order(step, running)]
 
-    def _call_off(self, running: _Running, step: Step, outcome: Outcome) -> Outcome:
+    def _call_off(self, running: Running, step: Step, outcome: Outcome) -> Outcome:
         """The last moment at which a lane can turn around without having drained anything."""
         why = self._no_more()
         recorded = isinstance(step, Record) and step.progress == "undo"
-        if not (why and recorded) or isinstance(outcome, Failed):
+        if not (why and recorded) or running.homeward or isinstance(outcome, Failed):
             return outcome
         running.called_off = True
         return Refused(why)
@@ -187,7 +145,7 @@ class Engine:
         ok = not isinstance(outcome, Failed | Refused)
         self._emit(StepFinished(target.instance.id, step.name, ok, note, detail))
 
-    def _ended(self, running: _Running, ended: Ended) -> list[Order]:
+    def _ended(self, running: Running, ended: Ended) -> list[Order]:
         batch = self._batch
         assert batch is not None
         target = running.target
@@ -207,25 +165,31 @@ class Engine:
         if ended.fate == "upgraded":
             if not self._back:
                 self._upgraded.append(target)
-        elif not (running.called_off and ended.fate == "untouched"):
-            batch.failed.add(target.instance.host)
-            self._failures += 1
-            self._reason = self._reason or f"{target.instance.id}: {ended.reason}"
-            if not batch.urgent:
-                batch.queues[target.instance.host].clear()
+                self._watch.begin(target)
+                batch.back.append(target.instance.id)
+        elif not (running.called_off and ended.fate == "untouched") and not running.homeward:
+            self._count_failure(batch, target, ended.reason)
         if ended.fate != "broken":
             # What is broken stays counted as gone: a reading from before may still show it.
             self._ledger.give(running.held)
         return self._begin_next(target.instance.host)
 
+    def _count_failure(self, batch: Batch, target: Target, reason: str) -> None:
+        host = target.instance.host
+        batch.failed.add(host)
+        self._failures += 1
+        self._reason = self._reason or f"{target.instance.id}: {reason}"
+        if not batch.urgent and host in batch.queues:
+            batch.queues[host].clear()
+
     def _begin_next(self, host: str) -> list[Order]:
         batch = self._batch
         assert batch is not None
-        queue = batch.queues[host]
+        queue = batch.queues.get(host)
         if not queue or self._no_more():
             return []
         target, lane = recovering.lane_of(self.plan, queue.popleft())
-        running = _Running(target, lane)
+        running = Running(target, lane)
         batch.running[target.instance.id] = running
         return self._advance(running, None)
 
@@ -239,11 +203,43 @@ class Engine:
             return "too much has failed: what would start now would only be undone"
         return ""
 
-    def _over(self, batch: _Batch) -> bool:
+    def _over(self, batch: Batch) -> bool:
         policy = self.plan.policy
         if policy.max_failures is not None and self._failures > policy.max_failures:
             return True
         return over_budget(len(batch.failed), len(batch.hosts), policy.max_fail_percentage)
+
+    # what people get from those that came back
+
+    def _seen(self, order: int, seen: Seen) -> list[Order]:
+        self._ledger.see(seen.readings, partial=seen.partial)
+        orders = self._gone_bad(self._watch.see(seen.readings))
+        if order == self._watching:
+            self._watching = None
+            return self._after(orders)
+        self._observing = False
+        return self._turn_back() if self._turning else self._after(orders + self._grant())
+
+    def _gone_bad(self, found: Iterable[Bad]) -> list[Order]:
+        """Before anything else their earlier release takes their place."""
+        orders: list[Order] = []
+        for bad in found:
+            batch, target, name = self._batch, bad.target, bad.target.instance.id
+            assert batch is not None
+            self._emit(StepFinished(name, "watch", False, bad.reason))
+            self._upgraded.remove(target)
+            self._count_failure(batch, target, bad.reason)
+            lane = take_away(target, self.plan.drain, Failed(bad.reason))
+            batch.running[name] = running = Running(target, lane, homeward=True)
+            orders += self._advance(running, None)
+        return orders + self._unpause() if orders else orders
+
+    def _keep_watch(self, after: float) -> list[Order]:
+        if self._watching is not None or not self._watch.active:
+            return []
+        order = self._order(Observe(after), None)
+        self._watching = order.id
+        return [order]
 
     # capacity
 
@@ -265,9 +261,9 @@ class Engine:
                 orders += self._advance(lane, reply)
         return orders
 
-    def _decide(self, batch: _Batch, lane: _Running) -> Done | Refused | None:
+    def _decide(self, batch: Batch, lane: Running) -> Done | Refused | None:
         why = self._no_more()
-        if why and not lane.granted:
+        if why and not (lane.granted or lane.homeward):
             lane.called_off = True
             return Refused(why)
         refs = lane.target.refs
@@ -290,28 +286,15 @@ class Engine:
 
     # batches
 
-    def _planned(self, plan: Plan) -> list[_Planned]:
+    def _planned(self, plan: Plan) -> list[Planned]:
         """All batches: what may be out of rotation comes first, side by side."""
         urgent = recovering.urgent(plan)
-        found = self._batches_of([tuple(dict.fromkeys(t.instance.host for t in urgent))], urgent)
-        first = [_Planned(batch.hosts, batch.targets, urgent=True) for batch in found]
+        found = batches_of([tuple(dict.fromkeys(t.instance.host for t in urgent))], urgent)
+        first = [Planned(batch.hosts, batch.targets, urgent=True) for batch in found]
         if self._back:  # the rest goes back as in any rollback, see _turn_back
             return first
         rest = [target for target in plan.changing if target.task == "roll"]
-        return first + self._batches_of(plan.batches, rest)
-
-    def _batches_of(
-        self, batches: Sequence[tuple[str, ...]], targets: Sequence[Target]
-    ) -> list[_Planned]:
-        by_host: dict[str, list[Target]] = {}
-        for target in targets:
-            by_host.setdefault(target.instance.host, []).append(target)
-        found = []
-        for hosts in batches:
-            mine = tuple(host for host in hosts if host in by_host)
-            if mine:
-                found.append(_Planned(mine, tuple(t for host in mine for t in by_host[host])))
-        return found
+        return first + batches_of(plan.batches, rest)
 
     def _next_batch(self) -> list[Order]:
         if not self._backlog or self._stopping:
@@ -321,7 +304,7 @@ class Engine:
         queues: dict[str, deque[Target]] = {host: deque() for host in hosts}
         for target in planned.targets:
             queues[target.instance.host].append(target)
-        self._batch = _Batch(number, hosts, queues, planned.urgent)
+        self._batch = Batch(number, hosts, queues, planned.urgent)
         self._emit(BatchStarted(number, self._count, hosts, self._back))
         orders: list[Order] = []
         for _ in range(max(self.plan.policy.instances_at_once, 1)):
@@ -330,17 +313,33 @@ class Engine:
         return self._after(orders)  # a lane may have ended without asking for anything
 
     def _after(self, orders: list[Order]) -> list[Order]:
-        """What follows from where things stand now: look again, or the batch's end."""
+        """What follows from where things stand now: look again, wait, or the batch's end."""
         batch = self._batch
-        if batch is not None and batch.waiting:
-            orders += self._look(OBSERVE_AGAIN)
-        if orders or batch is None or batch.running or self.finished:
+        if batch is None or self.finished:
             return orders
+        if batch.waiting:
+            orders += self._look(OBSERVE_AGAIN)
+        if batch.running or self._pausing is not None:
+            return orders + self._keep_watch(LOOK)
+        if not self._stopping and self._watch.undecided(batch.back):
+            return orders + self._keep_watch(LOOK_AT_END)
+        if self._pauses(batch):
+            batch.paused = True
+            pause = self._order(Pause(self.plan.policy.pause), None)
+            self._pausing = pause.id
+            return [*orders, pause, *self._keep_watch(LOOK)]
         self._batch = None
         self._emit(BatchFinished(batch.number, tuple(sorted(batch.failed))))
-        return self._after_batch(batch)
+        return orders + self._after_batch(batch)
 
-    def _after_batch(self, batch: _Batch) -> list[Order]:
+    def _pauses(self, batch: Batch) -> bool:
+        policy = self.plan.policy
+        if batch.paused or not self._backlog or policy.pause <= 0 or self._stopping or self._back:
+            return False
+        ends_here = policy.on_failure != "continue" or self.plan.mode == "repair"
+        return not (ends_here and self._over(batch))
+
+    def _after_batch(self, batch: Batch) -> list[Order]:
         policy = self.plan.policy
         if batch.urgent and self._back:
             return self._begin_to_turn()
@@ -349,14 +348,11 @@ class Engine:
                 return self._finish()
             if policy.on_failure == "rollback":
                 return self._begin_to_turn()
-        if self._backlog and policy.pause > 0 and not self._stopping and not self._back:
-            order = self._order(Pause(policy.pause), None)
-            self._pausing = order.id
-            return [order]
         return self._next_batch()
 
     def _begin_to_turn(self) -> list[Order]:
         self._back = self._turning = True
+        self._watch.end()
         return self._look(0.0)
 
     def _turn_back(self) -> list[Order]:
@@ -371,7 +367,7 @@ class Engine:
         size = max(len(hosts) for hosts in self.plan.batches)
         hosts = list(dict.fromkeys(target.instance.host for target in targets))
         batches = [tuple(hosts[i : i + size]) for i in range(0, len(hosts), size)]
-        self._backlog = deque(self._batches_of(batches, targets))
+        self._backlog = deque(batches_of(batches, targets))
         self._count = len(self._backlog)
         return self._next_batch()
 
@@ -392,7 +388,7 @@ class Engine:
         self._emit(self.finished)
         return []
 
-    def _order(self, work: Work, running: _Running | None) -> Order:
+    def _order(self, work: Work, running: Running | None) -> Order:
         order = Order(self._next_id, work)
         self._next_id += 1
         self._orders[order.id] = (work, running)

@@ -100,6 +100,8 @@ class Plan:
     chosen: bool = False
     """The hosts were picked by hand: a subset is a choice, not drift."""
     mode: Mode = "deploy"
+    watch: float = 0.0
+    """Seconds that the end of a batch may wait for enough requests to judge its instances by."""
     of: str = ""
     """Recovery's: the rollout it ends. Targets, batches and policy are that rollout's."""
 

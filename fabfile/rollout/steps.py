@@ -93,6 +93,11 @@ class AwaitHealthy(Step):
 
 
 @dataclass(frozen=True)
+class ReadLogs(Step):
+    """Fetch the container's last log lines, for a person: ``detail`` of what comes back."""
+
+
+@dataclass(frozen=True)
 class Admit(Step):
     """Recorded weight and state back; the balancers' own fresh checks let it in."""
 
@@ -127,9 +132,10 @@ class Pause:
 
 @dataclass(frozen=True)
 class Done:
-    """It is done, and was read back where it can be."""
+    """It is done, and was read back where it can be. ``detail`` is for a person."""
 
     note: str = ""
+    detail: str = ""
 
 
 @dataclass(frozen=True)
@@ -195,8 +201,8 @@ def told(outcome: Outcome) -> tuple[str, str]:
             return f"{sum(sessions.values())} still in flight", ""
         case Reverted(balancers):
             return "undone on " + ", ".join(balancers), ""
-        case Done(note):
-            return note, ""
+        case Done(note, detail):
+            return note, detail
         case _:
             return "", ""
 

@@ -34,6 +34,8 @@ class Behaviour:
     """Seconds from its container's start until it is healthy."""
     admitted: bool = True
     """False: healthy from its own host, but never from a balancer."""
+    errors: float = 0.0
+    """The share of requests that it answers with 5xx."""
 
 
 @dataclass(slots=True)
@@ -54,6 +56,7 @@ class Server:
     old: list[float] = field(default_factory=list)
     """The same, of processes from before a reload."""
     stot: int = 0
+    errors: int = 0
 
     @property
     def weight(self) -> int:
@@ -91,7 +94,7 @@ class Server:
             qcur=0,
             stot=self.stot,
             requests=self.stot,
-            errors_5xx=0,
+            errors_5xx=self.errors,
             backup=self.backup,
         )
 

@@ -26,6 +26,7 @@ from fabfile.rollout.steps import (
     Observe,
     Outcome,
     Pause,
+    ReadLogs,
     Record,
     Recreate,
     Restore,
@@ -65,6 +66,7 @@ class Hands:
             Cut: self._cut,
             Recreate: self._recreate,
             AwaitHealthy: self._await_healthy,
+            ReadLogs: self._read_logs,
             Admit: self._admit,
             AwaitAdmitted: self._await_admitted,
             Restore: self._restore,
@@ -100,6 +102,10 @@ class Hands:
     def _pause(self, work: Pause) -> Act:
         yield work.seconds
         return Done()
+
+    def _read_logs(self, _: ReadLogs) -> Act:
+        yield self._timing.poll
+        return Done(detail="its last words")
 
     def _record(self, step: Record) -> Act:
         yield self._timing.record

@@ -13,8 +13,9 @@ from fabfile.drivers.simulated.fleet import Fleet, Process
 from fabfile.drivers.simulated.hands import Hands, Watch
 from fabfile.drivers.simulated.timing import Timing
 from fabfile.drivers.simulated.traffic import Traffic
-from fabfile.rollout.engine import Engine, Order
+from fabfile.rollout.engine import Engine
 from fabfile.rollout.events import Event, RolloutFinished
+from fabfile.rollout.lanes import Order
 from fabfile.rollout.plan import Plan
 from fabfile.rollout.steps import Admit, Cut, Record, Recreate, Restore, Shut, TakeOut
 

@@ -47,10 +47,14 @@ class Traffic:
             fleet.lost.append(f"{fleet.now:.3f} {key[0]}:{key[1]} has no server")
             return
         server.stot += 1
+        fleet.changed.add(server.ref)
         container = fleet.containers.get(server.instance)
         if container is not None and not (container.running and container.healthy):
             fleet.lost.append(f"{fleet.now:.3f} {server.ref} does not answer")
             return
+        if container is not None and container.release is not None:
+            errors = fleet.behaviour(container.release).errors
+            server.errors += errors > 0 and fleet.rng.random() < errors
         server.ends.append(fleet.now + fleet.rng.uniform(self.shortest, self.longest))
 
 

@@ -19,11 +19,13 @@ from fabfile.rollout.steps import (
     AwaitIdle,
     Busy,
     Cut,
+    Done,
     Ended,
     Failed,
     Idle,
     Lane,
     Outcome,
+    ReadLogs,
     Record,
     Recreate,
     Refused,
@@ -167,6 +169,22 @@ def fall_back(target: Target, drain: Drain, problem: Failed) -> Lane:
         # It is healthy: who serves from it goes on doing so, and the others' checks keep it out.
         return broken(problem, again)
     return (yield from close(target, Ended("restored", problem.reason, problem.detail)))
+
+
+def take_away(target: Target, drain: Drain, problem: Failed) -> Lane:
+    """It came back and then failed those who use it: its earlier release takes its place.
+
+    Where nothing was there before, it stays: a person has to say what is better.
+    """
+    logs = yield ReadLogs(target)
+    if isinstance(logs, Done):
+        problem = Failed(problem.reason, logs.detail)
+    if target.earlier is None:
+        return broken(problem, None)
+    recorded = yield Record(target, "undo")
+    if isinstance(recorded, Failed):
+        return broken(problem, recorded)
+    return (yield from fall_back(target, drain, problem))
 
 
 def close(target: Target, ended: Ended) -> Lane:

@@ -24,6 +24,8 @@ class Scenario:
     traffic: Traffic = field(default_factory=lambda: Traffic(6.0, 0.01, 0.8))
     bad: tuple[str, ...] = ()
     """Ids of releases that never get healthy."""
+    ill: tuple[str, ...] = ()
+    """Ids of releases that are healthy and answer everybody with 5xx."""
     busy: dict[str, float] = field(default_factory=dict)
     """When the request that some instance is busy with on its first balancer ends."""
     goes: bool = True
@@ -32,7 +34,8 @@ class Scenario:
 
     def fleet(self) -> Fleet:
         timing = replace(TIMING, jitter=self.jitter)
-        fleet = Fleet.of_plan(self.plan, dict.fromkeys(self.bad, fleets.BAD), timing)
+        behaviours = dict.fromkeys(self.bad, fleets.BAD) | dict.fromkeys(self.ill, fleets.ILL)
+        fleet = Fleet.of_plan(self.plan, behaviours, timing)
         for name, end in self.busy.items():
             fleet.of_instance[name][0].ends.append(end)
         return fleet
@@ -189,6 +192,13 @@ SCENARIOS = (
         "wait",
         fleets.plan(2, drain=replace(IMPATIENT, on_timeout="wait")),
         busy={"web2/app_1": 6.0},
+    ),
+    Scenario(
+        "answers-5xx",
+        fleets.plan(3),
+        Traffic(100.0, 0.01, 0.05),
+        ill=("2-web2/app_1",),
+        goes=False,
     ),
     Scenario("odd-weights", _odd(fleets.plan(3, min_capacity=5))),
 )

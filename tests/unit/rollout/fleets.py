@@ -29,6 +29,7 @@ from fabfile.rollout.steps import Recreate, Shut, Step, TakeOut
 
 QUICK = Timing(health_timeout=3.0, connect_timeout=0.5)
 BAD = Behaviour(healthy=False)
+ILL = Behaviour(errors=1.0)
 UNSEEN = Behaviour(admitted=False)
 
 
@@ -220,7 +221,7 @@ def _any_kind(target: Target, records: dict, kind: str) -> Target:
 @st.composite
 def behaviours(draw: st.DrawFn, plan: Plan) -> dict[str, Behaviour]:
     """What each release is like; most are well."""
-    kinds = st.sampled_from([Behaviour()] * 7 + [BAD, UNSEEN, Behaviour(start=1.0)])
+    kinds = st.sampled_from([Behaviour()] * 7 + [BAD, ILL, UNSEEN, Behaviour(start=1.0)])
     found = {t.wanted.id: draw(kinds) for t in plan.changing}
     old = st.sampled_from([Behaviour()] * 9 + [BAD])
     return found | {t.earlier.id: draw(old) for t in plan.changing if t.earlier}
@@ -253,7 +254,7 @@ def traffic() -> st.SearchStrategy[Traffic]:
     """From nobody to people who hold on to one server."""
     return st.builds(
         Traffic,
-        st.sampled_from([0.0, 2.0, 8.0]),
+        st.sampled_from([0.0, 2.0, 8.0, 60.0]),
         st.just(0.01),
         st.sampled_from([0.1, 1.0, 5.0]),
         st.integers(0, 2),

@@ -1,0 +1,77 @@
+"""What the engine keeps of lanes and batches on their way; it alone changes them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from fabfile.balancers.model import ServerRef
+from fabfile.rollout.plan import Target
+from fabfile.rollout.steps import Lane, Step, Work
+
+
+@dataclass(frozen=True)
+class Order:
+    """One piece of work for the driver; its outcome comes back under ``id``."""
+
+    id: int
+    work: Work
+
+
+@dataclass
+class Running:
+    """A lane and where it stands."""
+
+    target: Target
+    lane: Lane
+    step: Step | None = None
+    held: tuple[ServerRef, ...] = ()
+    granted: bool = False
+    """It may have drained; it may ask again before it drains once more."""
+    homeward: bool = False
+    """It takes a failed release away from people: whatever else failed, it goes on."""
+    denied: int = 0
+    told: str = ""
+    called_off: bool = False
+    """It was sent home before its drain, and for nothing of its own doing."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A batch that is still to come."""
+
+    hosts: tuple[str, ...]
+    targets: tuple[Target, ...]
+    urgent: bool = False
+    """They may be out of rotation already: whatever fails, each one gets its lane."""
+
+
+@dataclass
+class Batch:
+    """One batch on its way."""
+
+    number: int
+    hosts: tuple[str, ...]
+    queues: dict[str, deque[Target]]
+    urgent: bool
+    running: dict[str, Running] = field(default_factory=dict)
+    waiting: dict[str, Running] = field(default_factory=dict)
+    """Those of ``running`` that want capacity, the longest waiting first."""
+    failed: set[str] = field(default_factory=set)
+    back: list[str] = field(default_factory=list)
+    """Instances that came back with their new release."""
+    paused: bool = False
+
+
+def batches_of(batches: Sequence[tuple[str, ...]], targets: Sequence[Target]) -> list[Planned]:
+    """``batches`` as far as they hold any of ``targets``."""
+    by_host: dict[str, list[Target]] = {}
+    for target in targets:
+        by_host.setdefault(target.instance.host, []).append(target)
+    found = []
+    for hosts in batches:
+        mine = tuple(host for host in hosts if host in by_host)
+        if mine:
+            found.append(Planned(mine, tuple(t for host in mine for t in by_host[host])))
+    return found
