@@ -107,6 +107,29 @@ def test_nobody_notices_a_rollout(fleet):
         assert sorted(changed) == ["app_1", "app_2", "app_3"]
 
 
+def test_a_release_that_answers_people_with_5xx_is_stopped_in_its_first_batch(fleet):
+    fleet.at("0.0.1")
+    before, weights = fleet.containers(), fleet.states()
+    with traffic(fleet.urls, rate=90, slow=2) as probe:
+        time.sleep(2)
+        done = fleet.deploy("0.0.5")
+        time.sleep(2)
+        seen = probe.stop()
+    assert done.code == 7, done.text
+    assert "answers 5xx" in done.of("RolloutFinished")[0]["reason"]
+    assert not [event for event in done.of("BatchStarted") if event["number"] > 1]
+    after = fleet.containers()
+    assert versions(after) == {"0.0.1"}
+    assert {name: after[name] for name in ("web2", "web3")} == {
+        name: before[name] for name in ("web2", "web3")
+    }, "it went on to other hosts"
+    assert fleet.states() == weights
+    logs = [event["detail"] for event in done.of("StepFinished") if event["step"] == "read-logs"]
+    assert any(logs), "nobody is shown why"
+    kinds = {kind for lane in seen.lanes.values() if not lane.sockets for kind in lane.kinds}
+    assert kinds == {"HTTP 5xx"}, "all that people saw were the release's own errors"
+
+
 def test_a_second_deploy_of_the_same_changes_nothing(edge):
     edge.at("0.0.2")
     before, weights = edge.containers(), edge.states()
