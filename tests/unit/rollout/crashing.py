@@ -195,7 +195,7 @@ SCENARIOS = (
     ),
     Scenario(
         "answers-5xx",
-        fleets.plan(3),
+        replace(fleets.plan(3), watch=2.0),
         Traffic(100.0, 0.01, 0.05),
         ill=("2-web2/app_1",),
         goes=False,
