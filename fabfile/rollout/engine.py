@@ -270,7 +270,8 @@ class Engine:
         self._ledger.give(lane.held)
         refused = self._ledger.refusal(refs)
         self._ledger.take(lane.held)
-        if refused is None or (self.plan.allow_outage and not refused.silent):
+        others = len(batch.running) > len(batch.waiting)
+        if refused is None or self._all_the_same(lane, refused, others=others):
             lane.granted, lane.held = True, refs
             self._ledger.take(refs)
             self._emit(CapacityLeft(lane.target.instance.id, self._ledger.left(refs)))
@@ -279,10 +280,21 @@ class Engine:
             lane.told = refused.pool
             self._emit(CapacityAwaited(lane.target.instance.id, str(refused)))
         # As long as another lane is on its way, capacity may come back.
-        lane.denied = 0 if len(batch.running) > len(batch.waiting) else lane.denied + 1
+        lane.denied = 0 if others else lane.denied + 1
         if lane.denied > CAPACITY_PATIENCE:
             return Refused(f"no capacity to spare: {refused}")
         return None
+
+    def _all_the_same(self, lane: Running, refused: capacity.Refusal, *, others: bool) -> bool:
+        """Whether a drain goes on although ``refused``; ``others`` are on their way.
+
+        A way back is never blocked for good: what is to go is what failed. When waiting has not
+        helped it goes below the floor, one at a time, but takes no pool's last server.
+        """
+        if refused.silent or self.plan.allow_outage:
+            return self.plan.allow_outage and not refused.silent
+        home = self._back or lane.homeward or self.plan.mode in ("abort", "rollback")
+        return home and not others and lane.denied >= CAPACITY_PATIENCE and refused.after > 0
 
     # batches
 

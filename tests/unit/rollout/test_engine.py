@@ -383,3 +383,24 @@ def test_a_broken_instance_never_counts_as_capacity_again():
     assert "2 of" not in result.finished.reason
     assert result.finished.untouched == 2
     assert oracle.wrong == []
+
+
+def test_a_way_back_is_not_blocked_for_good_by_capacity_that_somebody_else_took():
+    three = ("web1", "web2", "web3")
+    plan = replace(fleets.plan(4, 1, chosen=three, serial=0, min_capacity=75), mode="rollback")
+    fourth = [record.ref for record in plan.baseline if "web4" in record.ref.server]
+    assert fourth
+    gone = [OperatorSets(0.0, ref, None, "maint") for ref in fourth]
+    assert run(replace(plan, mode="deploy"), faults=gone)[0].finished.verdict != "done"
+    result, _ = run(plan, faults=gone)
+    assert result.finished.verdict == "done"
+    assert result.seconds > 60, "it waits before it goes below the floor"
+    drained = [at for at, e in result.events if isinstance(e, CapacityLeft)]
+    assert len(drained) == len(set(drained)) == 3, "one at a time"
+
+
+def test_a_way_back_never_takes_the_last_server():
+    plan = replace(fleets.plan(2, 1, serial=0, min_capacity=50), mode="rollback")
+    result, oracle = run(plan, bad=("2-web2/app_1",), faults=[Flip(0.0, "web2/app_1", False)])
+    assert result.finished.verdict != "done"
+    assert not any("0 in" in wrong for wrong in oracle.wrong)
