@@ -23,7 +23,7 @@ from fabfile.rollout.events import (
     StepFinished,
     StepStarted,
 )
-from fabfile.rollout.lanes import Batch, Order, Planned, Running, batches_of
+from fabfile.rollout.lanes import Batch, Order, Running, batches_of, planned
 from fabfile.rollout.plan import Plan, Target
 from fabfile.rollout.steps import (
     AskCapacity,
@@ -64,7 +64,7 @@ class Engine:
         self._orders: dict[int, tuple[Work, Running | None]] = {}
         self._next_id = 1
         self._back = plan.mode == "abort"
-        self._backlog = deque(self._planned(plan))
+        self._backlog = deque(planned(plan))
         self._count = len(self._backlog)
         self._batch: Batch | None = None
         self._watch = Watch(plan)
@@ -297,16 +297,6 @@ class Engine:
         return home and not others and lane.denied >= CAPACITY_PATIENCE and refused.after > 0
 
     # batches
-
-    def _planned(self, plan: Plan) -> list[Planned]:
-        """All batches: what may be out of rotation comes first, side by side."""
-        urgent = recovering.urgent(plan)
-        found = batches_of([tuple(dict.fromkeys(t.instance.host for t in urgent))], urgent)
-        first = [Planned(batch.hosts, batch.targets, urgent=True) for batch in found]
-        if self._back:  # the rest goes back as in any rollback, see _turn_back
-            return first
-        rest = [target for target in plan.changing if target.task == "roll"]
-        return first + batches_of(plan.batches, rest)
 
     def _next_batch(self) -> list[Order]:
         if not self._backlog or self._stopping:

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from fabfile.balancers.model import ServerRef
-from fabfile.rollout.plan import Target
+from fabfile.rollout.plan import Plan, Target
 from fabfile.rollout.steps import Lane, Step, Work
+from fabfile.rollout.strategies import recovering
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,17 @@ class Batch:
     back: list[str] = field(default_factory=list)
     """Instances that came back with their new release."""
     paused: bool = False
+
+
+def planned(plan: Plan) -> list[Planned]:
+    """All batches of ``plan``: what may be out of rotation comes first, side by side."""
+    urgent = recovering.urgent(plan)
+    hosts = tuple(dict.fromkeys(target.instance.host for target in urgent))
+    first = [Planned(hosts, urgent, urgent=True)] if urgent else []
+    if plan.mode == "abort":  # the rest goes back as in any rollback, when these are through
+        return first
+    rest = [target for target in plan.changing if target.task == "roll"]
+    return first + batches_of(plan.batches, rest)
 
 
 def batches_of(batches: Sequence[tuple[str, ...]], targets: Sequence[Target]) -> list[Planned]:
