@@ -4,6 +4,7 @@ from invoke import Collection
 
 from fabfile.checks.tasks import healthcheck
 from fabfile.lab.tasks import ns as lab
+from fabfile.reports.tasks import report
 
-ns = Collection(healthcheck)
+ns = Collection(healthcheck, report)
 ns.add_collection(lab)

@@ -27,6 +27,7 @@ DEPLOY_HELP = {
     "allow-outage": "Go on where a backend would lose its last server",
     "inventory": "Another hosts.yaml (or EVENKEEL_INVENTORY)",
     "json": "Events as JSON lines",
+    "probe": "Send requests to the service's urls meanwhile, and draw a report",
     "dry-run": "Only say what would happen",
 }
 
@@ -45,6 +46,7 @@ def deploy(
     allow_outage: bool = False,
     inventory: str = "",
     json: bool = False,
+    probe: bool = False,
     dry_run: bool = False,
 ) -> None:
     """Upgrade a service: fab -H web1,web2 deploy --version 0.0.2."""
@@ -64,13 +66,20 @@ def deploy(
         lock_wait=lock_wait,
         allow_outage=allow_outage,
     )
-    code = cli.plan(found, wish, json=json) if dry_run else cli.deploy(found, wish, json=json)
+    if dry_run:
+        code = cli.plan(found, wish, json=json)
+    else:
+        code = cli.deploy(found, wish, json=json, probe=probe)
     if code:  # an Exit of 0 would also keep the tasks that follow on the command line from running
         raise Exit(code=code)
 
 
 @fleet_task(
-    help={n: text for n, text in DEPLOY_HELP.items() if n not in ("dry-run", "reason", "lock-wait")}
+    help={
+        n: text
+        for n, text in DEPLOY_HELP.items()
+        if n not in ("dry-run", "probe", "reason", "lock-wait")
+    }
 )
 def plan(
     context: Context,

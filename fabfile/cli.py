@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from json import dumps
 from pathlib import Path
@@ -133,15 +134,42 @@ def say(line: str) -> None:
     sys.stdout.write(line + "\n")
 
 
-def deploy(inventory: Inventory, asked: Wish, *, json: bool, back: bool = False) -> int:
-    """Run a rollout (``back``: to what ran before); returns its exit code."""
+def deploy(
+    inventory: Inventory, asked: Wish, *, json: bool, back: bool = False, probe: bool = False
+) -> int:
+    """Run a rollout (``back``: to what ran before); returns its exit code.
+
+    ``probe``: requests go to the service's ``urls`` meanwhile, and a report is drawn at the end.
+    """
     from fabfile.drivers.deploy import deploy as run
     from fabfile.drivers.identity import new_id
 
+    if probe and not asked.service.urls:
+        raise BadInput(f"--probe: {inventory.path}: services.{asked.service.name} has no urls")
     rollout = new_id()
     out = receivers(inventory, json=json, log=rollout)
-    _, code = run(inventory, asked, rollout, out, _preparing(back))
+    with _probed(inventory, asked.service, rollout, out) if probe else nullcontext():
+        _, code = run(inventory, asked, rollout, out, _preparing(back))
     return code
+
+
+@contextmanager
+def _probed(
+    inventory: Inventory, service: Service, rollout: str, out: Callable[[Event], None]
+) -> Iterator[None]:
+    from fabfile.checks.beside import Beside
+    from fabfile.reports import page
+
+    log = page.logs(inventory.root) / f"{rollout}.jsonl"
+    beside = Beside(service.urls, log.with_suffix(".probe.jsonl"))
+    with beside:
+        yield
+    for line in beside.lines:
+        out(Notice(line))
+    try:
+        out(Notice(f"report: {page.write(log)}"))
+    except BadInput as error:  # the rollout is over: what it came to must still be heard
+        out(Notice(f"no report is drawn: {error}"))
 
 
 def _preparing(back: bool) -> type[Preparation]:

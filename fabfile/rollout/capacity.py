@@ -100,6 +100,8 @@ class Ledger:
         self._weights: dict[ServerRef, int] = {}
         self._taken: set[ServerRef] = set()
         self._heard: set[tuple[str, str]] = set()
+        self._changed: set[int] = set()
+        self._told = [-1] * len(self._pools)
         places: dict[ServerRef, list[int]] = {}
         for number, pool in enumerate(self._pools):
             for ref in pool.baseline:
@@ -124,22 +126,24 @@ class Ledger:
         change = weight - self._weights[ref]
         self._weights[ref] = weight
         if change and ref not in self._taken:
-            for number in self._places[ref]:
-                self._left[number] += change
+            self._count(ref, change)
+
+    def _count(self, ref: ServerRef, change: int) -> None:
+        for number in self._places[ref]:
+            self._left[number] += change
+            self._changed.add(number)
 
     def take(self, refs: Iterable[ServerRef]) -> None:
         """These count as gone from now on, whatever the readings say."""
         for ref in self._places.keys() & set(refs) - self._taken:
             self._taken.add(ref)
-            for number in self._places[ref]:
-                self._left[number] -= self._weights[ref]
+            self._count(ref, -self._weights[ref])
 
     def give(self, refs: Iterable[ServerRef]) -> None:
         """These count as the readings say again."""
         for ref in self._taken & set(refs):
             self._taken.discard(ref)
-            for number in self._places[ref]:
-                self._left[number] += self._weights[ref]
+            self._count(ref, self._weights[ref])
 
     def serves(self, refs: Iterable[ServerRef]) -> bool:
         """Whether any of them takes requests."""
@@ -147,8 +151,18 @@ class Ledger:
 
     def left(self, refs: Iterable[ServerRef]) -> tuple[tuple[str, int, int], ...]:
         """``(name, left, total)`` of each pool that holds one of ``refs``."""
-        numbers = sorted({number for ref in refs for number in self._places.get(ref, ())})
-        return tuple((self._pools[n].name, self._left[n], self._totals[n]) for n in numbers)
+        return self._said({number for ref in refs for number in self._places.get(ref, ())})
+
+    def changes(self) -> tuple[tuple[str, int, int], ...]:
+        """``(name, left, total)`` of each pool that is not what it was when this was last asked."""
+        changed = {n for n in self._changed if self._left[n] != self._told[n]}
+        self._changed.clear()
+        for number in changed:
+            self._told[number] = self._left[number]
+        return self._said(changed)
+
+    def _said(self, numbers: Collection[int]) -> tuple[tuple[str, int, int], ...]:
+        return tuple((self._pools[n].name, self._left[n], self._totals[n]) for n in sorted(numbers))
 
     def refusal(self, leaving: Collection[ServerRef]) -> Refusal | None:
         """Why ``leaving`` may not be drained now; ``None``: it may.

@@ -17,6 +17,7 @@ from fabfile.rollout.events import (
     BatchStarted,
     CapacityAwaited,
     CapacityLeft,
+    CapacitySeen,
     Event,
     InstanceFinished,
     RolloutFinished,
@@ -213,6 +214,8 @@ class Engine:
 
     def _seen(self, order: int, seen: Seen) -> list[Order]:
         self._ledger.see(seen.readings, partial=seen.partial)
+        if changes := self._ledger.changes():
+            self._emit(CapacitySeen(changes))
         orders = self._gone_bad(self._watch.see(seen.readings))
         if order == self._watching:
             self._watching = None

@@ -82,6 +82,13 @@ class CapacityLeft(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class CapacitySeen(Event):
+    """What a look at the balancers changed: ``(name, left, total)`` of each pool concerned."""
+
+    pools: tuple[tuple[str, int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class CapacityAwaited(Event):
     """An instance has to wait for capacity, and why."""
 

@@ -4,6 +4,7 @@ import json
 import re
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from lab_tools import login
@@ -413,3 +414,20 @@ def test_two_deploys_at_once_do_not_mix(edge):
         thread.join()
     assert sorted(r.code for r in results) == [0, 4], [r.text for r in results]
     assert len(versions(edge.containers())) == 1
+
+
+def test_a_probed_deploy_leaves_a_page_that_shows_what_people_got(edge):
+    edge.at("0.0.1")
+    done = fab(edge.inventory, "deploy", "--version", "0.0.2", "--serial", "100%", "--probe")
+    assert done.code == 0, done.text
+    assert "0 failed" in done.out
+    place = re.search(r"report: (\S+\.html)", done.out)
+    assert place, done.out
+    text = Path(place[1]).read_text()
+    assert text.count('class="recreate"') >= 9
+    assert "Versions answering" in text
+    again = fab(edge.inventory, "report", "--out", "/nowhere/x.html", program="inv")
+    assert (again.code, one_line(again.err)) == (
+        2,
+        "/nowhere/x.html: can't be written: No such file or directory",
+    )

@@ -1,0 +1,37 @@
+"""``inv report``. Everything heavy is imported when the task runs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from invoke.context import Context
+from invoke.exceptions import Exit
+from invoke.tasks import task
+
+
+@task(
+    positional=["rollout"],
+    optional=["rollout"],
+    help={
+        "rollout": "Its id, or the path of an event log; otherwise the newest one",
+        "record": "What a prober recorded meanwhile (inv healthcheck --record FILE)",
+        "out": "Where the page goes; otherwise beside the log",
+        "inventory": "Another hosts.yaml (or EVENKEEL_INVENTORY)",
+    },
+)
+def report(
+    _: Context, rollout: str = "", record: str = "", out: str = "", inventory: str = ""
+) -> None:
+    """Draw a rollout: one HTML file from its event log, which opens without a network."""
+    from fabfile.errors import EvenkeelError
+    from fabfile.inventory import loader
+    from fabfile.reports import page
+
+    try:
+        root = Path(__file__).resolve().parents[2]
+        place = loader.find(inventory or None, os.environ, Path.cwd(), root / "hosts.yaml")
+        log = page.log_of(place.parent, rollout)
+        print(page.write(log, Path(record) if record else None, Path(out) if out else None))  # noqa: T201
+    except EvenkeelError as error:
+        raise Exit(str(error), error.exit_code) from None
