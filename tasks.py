@@ -3,8 +3,9 @@
 from invoke import Collection
 
 from fabfile.checks.tasks import healthcheck
+from fabfile.drivers.simulated.tasks import simulate
 from fabfile.lab.tasks import ns as lab
 from fabfile.reports.tasks import report
 
-ns = Collection(healthcheck, report)
+ns = Collection(healthcheck, report, simulate)
 ns.add_collection(lab)

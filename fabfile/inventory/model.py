@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -185,12 +186,12 @@ class Instance:
     port: int
     """Port on the host (0: not published)."""
 
-    @property
+    @cached_property
     def name(self) -> str:
         """The compose service: ``app_1``."""
         return f"app_{self.number}"
 
-    @property
+    @cached_property
     def id(self) -> str:
         """``web1/app_1``: how logs, events and journals call it."""
         return f"{self.host}/{self.name}"
