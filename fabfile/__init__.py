@@ -209,7 +209,12 @@ RECOVER_HELP = {
 }
 
 
-@fleet_task(help=RECOVER_HELP)
+@fleet_task(
+    help={
+        **RECOVER_HELP,
+        "before-rollout": "Where nobody knows whether that hook is done: again | done",
+    }
+)
 def resume(
     _context: Context,
     service: str = "",
@@ -218,9 +223,10 @@ def resume(
     dry_run: bool = False,
     inventory: str = "",
     json: bool = False,
+    before_rollout: str = "",
 ) -> None:
     """Finish a rollout whose controller died: every selected instance on the planned release."""
-    _recover("resume", service, rollout, force, dry_run, inventory, json)
+    _recover("resume", service, rollout, force, dry_run, inventory, json, before_rollout)
 
 
 @fleet_task(help=RECOVER_HELP)
@@ -259,11 +265,21 @@ def _recover(
     dry_run: bool,
     inventory: str,
     json: bool,
+    before_rollout: str = "",
 ) -> None:
     from fabfile import cli
 
     found = cli.inventory_of(inventory)
-    code = cli.recover(found, service, mode, rollout=rollout, force=force, dry=dry_run, json=json)
+    code = cli.recover(
+        found,
+        service,
+        mode,
+        rollout=rollout,
+        force=force,
+        dry=dry_run,
+        json=json,
+        before_rollout=before_rollout,
+    )
     if code:
         raise Exit(code=code)
 

@@ -85,15 +85,12 @@ def wish(
 def refuse_unbuilt(inventory: Inventory, service: Service) -> None:
     """Raise :class:`BadInput` for what hosts.yaml may say already, but no rollout does yet.
 
-    Passing it over in silence would be worse: a migration that never ran, say.
+    Passing it over in silence would be worse.
     """
-    policy, hooks = service.rollout, service.hooks
+    policy = service.rollout
     asked = {
         f"rollout.strategy: {policy.strategy}": policy.strategy != "rolling",
         f"rollout.order: {policy.order}": policy.order != "stop-first",
-        "hooks": any(
-            (hooks.before_rollout, hooks.before_drain, hooks.after_healthy, hooks.after_rollout)
-        ),
         "balancers: nginx": any(spec.kind == "nginx" for spec in service.balancers),
     }
     wanted = ", ".join(name for name, is_asked in asked.items() if is_asked)
@@ -238,15 +235,27 @@ def recover(
     force: bool,
     dry: bool,
     json: bool,
+    before_rollout: str = "",
 ) -> int:
     """Take up an unfinished rollout; returns the exit code."""
     from fabfile.drivers.deploy import recover as run
     from fabfile.drivers.identity import new_id
 
+    one_of(before_rollout, "--before-rollout", ("again", "done"))
     found = select_service(inventory, service or None)
     identity = new_id()
     out = receivers(inventory, json=json, log="" if dry else identity)
-    return run(found, mode, inventory, identity, out, rollout=rollout, force=force, dry=dry)
+    return run(
+        found,
+        mode,
+        inventory,
+        identity,
+        out,
+        rollout=rollout,
+        force=force,
+        dry=dry,
+        before_rollout=before_rollout,
+    )
 
 
 def lock_status(inventory: Inventory, service: str, names: Sequence[str], *, json: bool) -> None:

@@ -35,7 +35,8 @@ def deploy(
 ) -> tuple[RolloutFinished, int]:
     """Carry a wish out; returns how it ended, and the exit code.
 
-    Raises :class:`PreflightFailed` or :class:`Locked`, when nothing was changed.
+    Raises :class:`PreflightFailed` or :class:`Locked`, when nothing was changed. 1: it is done, and
+    its ``after_rollout`` failed.
     """
     remotes = Remotes(inventory)
     with _terminated():
@@ -59,11 +60,13 @@ def recover(
     rollout: str = "",
     force: bool = False,
     dry: bool = False,
+    before_rollout: str = "",
 ) -> int:
     """Take up an unfinished rollout of ``service``; returns the exit code.
 
-    0: there was none, or it ended as ``mode`` says. Raises :class:`Locked` while its controller
-    still lives, :class:`BadInput` where it takes a choice.
+    ``before_rollout``: what to do about that hook, ``again`` or ``done``. 0: there was none, or it
+    ended as ``mode`` says. Raises :class:`Locked` while its controller still lives,
+    :class:`BadInput` where it takes a choice.
     """
     remotes = Remotes(inventory)
     with _terminated():
@@ -74,7 +77,7 @@ def recover(
                 taker.close()
                 emit(Notice(f"no unfinished rollout of {service.name}: nothing to do"))
                 return 0
-            prepared = taker.take(found, mode, dry=dry)
+            prepared = taker.take(found, mode, dry=dry, before_rollout=before_rollout)
             try:
                 if dry:
                     return 0
@@ -111,6 +114,8 @@ def _run(prepared: Prepared, emit: Callable[[Event], None]) -> tuple[RolloutFini
     code = EXIT_CODES[ended.verdict]
     if ended.verdict == "interrupted" and caught:
         code = 128 + caught[0]
+    if driver.hook_failed:
+        code = code or 1
     return ended, code
 
 

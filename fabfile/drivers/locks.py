@@ -133,6 +133,17 @@ class Locks:
         tokens = self._tokens[host]
         return state.fenced({key: tokens[key] for key in keys}, effect)
 
+    def check(self, host: str, keys: Iterable[str]) -> str:
+        """A script that exits with 75 unless these locks of ``host`` are ours.
+
+        It takes no flock: for what may last long and changes nothing of ours. Raises
+        :class:`RemoteError` for a host that was out of reach when the locks were taken.
+        """
+        if host not in self._tokens:
+            raise RemoteError(host, "it could not be locked, so nothing is done there")
+        tokens = self._tokens[host]
+        return state.heartbeat({key: tokens[key] for key in keys})
+
     def _beat(self) -> None:
         while not self._stop.wait(HEARTBEAT):
             beats = {host: state.heartbeat(tokens) for host, tokens in self._tokens.items()}

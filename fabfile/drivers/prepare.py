@@ -6,10 +6,11 @@ A refusal here changes nothing that serves anybody: at most images were pulled a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from fabfile.balancers.model import BackendReading, ServerRecord, ServerRef
 from fabfile.drivers.balancers import Pool, backend_key, record_of
+from fabfile.drivers.hooks import Dues
 from fabfile.drivers.identity import whoami
 from fabfile.drivers.locks import Claim, Locks
 from fabfile.drivers.preflight import (
@@ -71,6 +72,7 @@ class Prepared:
     locks: Locks | None
     """``None``: nothing is to be changed, or only on paper."""
     readings: Mapping[str, BackendReading]
+    dues: Dues = field(default_factory=Dues)
 
     def close(self) -> None:
         """Give the locks back and end conversations."""
@@ -259,6 +261,7 @@ class Preparation:
             allow_outage=self._wish.allow_outage,
             chosen=self._wish.chosen,
             watch=service.health.min_healthy,
+            hooks=service.hooks,
         )
 
     def _target(
@@ -269,7 +272,7 @@ class Preparation:
     ) -> Target:
         return Target(
             release.instance,
-            Release(release.id, release.version, release.digest),
+            Release(release.id, release.version, release.digest, release.image),
             earlier_release(facts, release.instance),
             self._records(release.instance, readings),
             change=not already(facts, release),
@@ -330,7 +333,12 @@ def earlier_release(facts: compose.HostFacts, instance: Instance) -> Release | N
     container = facts.container(instance)
     identity = container.release if container else facts.current.get(instance.name, "")
     kept = facts.kept.get(identity)
-    return None if kept is None else Release(identity, kept["version"], kept["digest"])
+    return None if kept is None else release_of(kept)
+
+
+def release_of(kept: Mapping[str, str]) -> Release:
+    """A release that lies on its host, from its ``release.json``."""
+    return Release(kept["release"], kept["version"], kept["digest"], kept.get("image", ""))
 
 
 def with_flags(

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from fabfile.drivers.hands import Hands
+from fabfile.drivers.hooks import HookHand
+from fabfile.drivers.identity import whoami
 from fabfile.drivers.prepare import Prepared
-from fabfile.errors import EvenkeelError
+from fabfile.errors import EvenkeelError, PreflightFailed
 from fabfile.remote import state
 from fabfile.remote.base import Command
 from fabfile.rollout.engine import Engine
-from fabfile.rollout.events import Event, Notice, RolloutFinished, RolloutStarted
+from fabfile.rollout.events import (
+    Event,
+    Notice,
+    PhaseFinished,
+    PhaseStarted,
+    RolloutFinished,
+    RolloutStarted,
+)
 from fabfile.rollout.lanes import Order
-from fabfile.rollout.steps import Failed, Observe, Outcome, Pause, Seen, Step
+from fabfile.rollout.steps import Done, Failed, Hook, Observe, Outcome, Pause, Seen, Step, told
 
 MAX_WORKERS = 256
 """Threads at most; each lane that waits for something holds one."""
@@ -38,6 +47,9 @@ class Driver:
             prepared.pool,
             lambda host, text: emit(Notice(text, host)),
         )
+        self._hooks = HookHand(plan, prepared.service, prepared.remotes, prepared.locks, emit)
+        self.hook_failed = False
+        """The rollout is done, and ``after_rollout`` failed."""
         self._inbox: queue.SimpleQueue[tuple[int, Outcome] | str] = queue.SimpleQueue()
         self._woken = threading.Event()
         self._silent: set[str] = set()
@@ -49,8 +61,12 @@ class Driver:
         )
 
     def run(self) -> RolloutFinished:
-        """Carry the plan out; returns how it ended."""
+        """Carry the plan out; returns how it ended.
+
+        Raises :class:`PreflightFailed` when ``before_rollout`` failed and nothing was drained.
+        """
         plan = self._prepared.plan
+        stopped = self._before_rollout()
         self._emit(
             RolloutStarted(
                 plan.id,
@@ -63,6 +79,8 @@ class Driver:
         )
         try:
             self._dispatch(self._engine.start())
+            if stopped:
+                self._dispatch(self._engine.interrupt(stopped))
             while self._engine.finished is None:
                 message = self._inbox.get()
                 if isinstance(message, str):
@@ -73,6 +91,7 @@ class Driver:
                     self._dispatch(self._engine.answer(*message))
         finally:
             self._workers.shutdown(wait=False, cancel_futures=True)
+        self._after_rollout(self._engine.finished)
         self._close(self._engine.finished)
         return self._engine.finished
 
@@ -83,6 +102,66 @@ class Driver:
         """
         self._inbox.put(why)
         self._woken.set()
+
+    # hooks of the whole rollout
+
+    def _before_rollout(self) -> str:
+        """Run ``before_rollout`` where it is due; returns why nothing may begin after it, if so."""
+        plan, due = self._prepared.plan, self._prepared.dues.before
+        if plan.hooks.before_rollout is None or due == "skip":
+            return ""
+        if due == "as done":
+            self._hooks.as_done("before_rollout", whoami())
+            return ""
+        self._emit(PhaseStarted("before_rollout"))
+        self._workers.submit(self._work_before, due == "again")
+        stopped = ""
+        while isinstance(message := self._inbox.get(), str):
+            self._emit(Notice(f"{message}: before_rollout comes to its end, and nothing after it"))
+            stopped = stopped or message
+        outcome = message[1]
+        if isinstance(outcome, Failed):
+            self._not_begun(outcome, unsure=due == "again")
+        else:
+            self._emit(PhaseFinished("before_rollout", f"done on {plan.first_host}"))
+        return stopped
+
+    def _work_before(self, again: bool) -> None:
+        try:
+            outcome = self._hooks.whole("before_rollout", again=again)
+        except Exception as error:
+            outcome = Failed(f"unexpected: {type(error).__name__}: {error}")
+        self._inbox.put((0, outcome))
+
+    def _not_begun(self, failed: Failed, *, unsure: bool) -> None:
+        """``before_rollout`` failed: that ends the rollout, unless something was begun already.
+
+        ``unsure``: an earlier run of it may still be at work, so a person has to end the rollout.
+        """
+        plan = self._prepared.plan
+        if plan.way_back:
+            self._emit(Notice(f"{failed.reason}: it stops no way back"))
+            return
+        self._workers.shutdown(wait=False)
+        if unsure or any(target.change and target.task != "roll" for target in plan.targets):
+            said = f"the rollout stays unfinished, `fab abort` ends it: {failed.reason}"
+            raise PreflightFailed(said, detail=failed.detail)
+        self._tell({"verdict": "not begun", "upgraded": 0, "reason": failed.reason})
+        raise PreflightFailed(f"nothing was drained: {failed.reason}", detail=failed.detail)
+
+    def _after_rollout(self, ended: RolloutFinished) -> None:
+        plan, due = self._prepared.plan, self._prepared.dues.after
+        wanted = plan.mode in ("deploy", "rollback", "resume") and ended.verdict == "done"
+        if not wanted or plan.hooks.after_rollout is None or due == "skip":
+            return
+        outcome: Outcome = Failed("after_rollout had begun before: it is not run again")
+        if due == "run":
+            outcome = self._hooks.whole("after_rollout")
+        if isinstance(outcome, Done):
+            self._emit(Notice("after_rollout is done", plan.first_host))
+            return
+        self.hook_failed = True
+        self._emit(Notice(f"the rollout is done, but {told(outcome)[0]}", plan.first_host))
 
     def _dispatch(self, orders: Iterable[Order]) -> None:
         for order in orders:
@@ -98,6 +177,8 @@ class Driver:
 
     def _outcome(self, order: Order) -> Outcome:
         work = order.work
+        if isinstance(work, Hook):
+            return self._hooks.instance(work)
         if isinstance(work, Step):
             return self._hands.do(work)
         if isinstance(work, Pause):
@@ -126,6 +207,9 @@ class Driver:
         """Unless something is left to be put back, the hosts hear that it is over."""
         if ended.verdict == "needs-repair":
             return
+        self._tell({"verdict": ended.verdict, "upgraded": ended.upgraded, "reason": ended.reason})
+
+    def _tell(self, facts: Mapping[str, object]) -> None:
         plan = self._prepared.plan
         balancers = {
             self._prepared.pool.hands[record.ref.balancer].balancer.host
@@ -133,7 +217,6 @@ class Driver:
             for record in target.servers
         }
         hosts = dict.fromkeys([*(h for batch in plan.batches for h in batch), *sorted(balancers)])
-        facts = {"verdict": ended.verdict, "upgraded": ended.upgraded, "reason": ended.reason}
         running = []
         for host in hosts:
             try:

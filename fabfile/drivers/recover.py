@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from fabfile.balancers.model import BackendReading, ServerRef
 from fabfile.drivers.balancers import Pool
 from fabfile.drivers.freeze import claims
+from fabfile.drivers.hooks import dues
 from fabfile.drivers.identity import whoami
 from fabfile.drivers.locks import Locks
 from fabfile.drivers.preflight import everywhere, facts_of, failed, refuse
@@ -100,22 +101,35 @@ class Taker:
         self._check_inventory(plan)
         return Unfinished(plan, newest.number, hosts)
 
-    def take(self, found: Unfinished, mode: Recovery, *, dry: bool = False) -> Prepared:
+    def take(
+        self, found: Unfinished, mode: Recovery, *, dry: bool = False, before_rollout: str = ""
+    ) -> Prepared:
         """Plan its end and make ready to carry that out. With ``dry`` nothing is locked or written.
 
-        Raises :class:`Locked` while its controller still lives.
+        ``before_rollout``: what to do about that hook. Raises :class:`Locked` while its controller
+        still lives, :class:`BadInput` where nobody but a person knows whether that hook is done.
         """
         try:
             if not dry:
                 self._lock(found.plan)
                 found = self.find(found.plan.journal) or found
+            owed = dues(
+                found.plan,
+                mode,
+                found.hosts.get(found.plan.first_host),
+                before_rollout,
+                blind=found.plan.first_host in self._unreachable,
+            )
+            if owed.warning:
+                self._emit(Notice(owed.warning))
             plan, readings = self._plan(found, mode)
             if not dry:
                 self._write(plan, found.number + 1)
         except BaseException:
             self.close()
             raise
-        return Prepared(plan, self._service, self._remotes, self._pool, self._locks, readings)
+        locks, pool = self._locks, self._pool
+        return Prepared(plan, self._service, self._remotes, pool, locks, readings, owed)
 
     def close(self) -> None:
         """Give back what was taken."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from fabfile.drivers.preflight import everywhere, failed, refuse
-from fabfile.drivers.prepare import Preparation, Prepared, earlier_release
+from fabfile.drivers.prepare import Preparation, Prepared, earlier_release, release_of
 from fabfile.inventory.model import Instance
 from fabfile.remote import state
 from fabfile.rollout.plan import Release, Target
@@ -77,7 +77,7 @@ def kept(facts: compose.HostFacts, instance: Instance, version: str) -> Release 
         for release in facts.kept.values()
         if release.get("instance") == instance.name and release.get("version") == version
     ]
-    return Release(mine[-1]["release"], version, mine[-1]["digest"]) if mine else None
+    return release_of(mine[-1]) if mine else None
 
 
 def before(
@@ -96,5 +96,5 @@ def before(
         if now is not None and isinstance(wanted, dict) and wanted.get("id") != now.id:
             continue
         if earlier.get("id") in facts.kept:
-            return Release(earlier["id"], earlier["version"], earlier["digest"])
+            return release_of(facts.kept[earlier["id"]])
     return None

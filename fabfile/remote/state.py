@@ -11,6 +11,7 @@
         rollouts/ID/plan-0001.json     the frozen plan; the highest complete one wins
         rollouts/ID/undo/NAME.json     not done yet: what has to be put back
         rollouts/ID/done/NAME.json     the same, once it was
+        rollouts/ID/hooks/NAME.json    a hook of the whole rollout: begun, and how it ended
         rollouts/ID/finished.json      how it ended; absent: the rollout is unfinished
 
 Builders return shell text. They quote what they are given and run nothing. Exit codes of the
@@ -256,6 +257,8 @@ class Unfinished:
     undo: dict[str, str] = field(default_factory=dict)
     """Records by name, as written: not done yet."""
     done: dict[str, str] = field(default_factory=dict)
+    hooks: dict[str, str] = field(default_factory=dict)
+    """Of the whole rollout, by name: begun, and how they ended."""
 
 
 def parse_journal(text: str) -> list[Unfinished]:
@@ -269,7 +272,8 @@ def parse_journal(text: str) -> list[Unfinished]:
             found[-1].plan = body.strip()
             found[-1].number = int(re.sub(r"\D", "", name) or 0)
         else:
-            (found[-1].undo if kind == "undo" else found[-1].done)[name] = body.strip()
+            records = {"undo": found[-1].undo, "hooks": found[-1].hooks}
+            records.get(kind, found[-1].done)[name] = body.strip()
     return found
 
 

@@ -62,6 +62,8 @@ class Console:
                 return [f"{'back, batch' if back else 'batch'} {number}/{of}: {', '.join(hosts)}"]
             case e.CapacityAwaited(instance, reason):
                 return [f"{instance}  waits: {reason}"]
+            case e.HookOutput(host, hook, text, instance):
+                return [f"{instance or host}  {hook} | {text}"]
             case e.Notice(text, host):
                 return [f"{host}: {text}" if host else text]
         return []

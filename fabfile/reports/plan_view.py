@@ -37,6 +37,8 @@ WORDS = {
     "admit": "recorded weight and state back",
     "await-admitted": "wait until let in",
     "restore": "put back",
+    "before_drain": "hook before_drain",
+    "after_healthy": "hook after_healthy",
 }
 """How a step reads; ``record`` and ``take-out`` are told in other ways."""
 
@@ -109,7 +111,7 @@ def _add_step(lane: _Lane, step: str, time: float, plan: Plan) -> None:
     if not lane.steps:
         lane.began = time
     if step == "record":
-        word = "record done" if lane.steps else "record"
+        word = "record done" if "record" in lane.steps else "record"
     elif step == "take-out":
         word = "weight 0" if plan.drain.mode == "weight" else "state drain"
     else:
@@ -147,6 +149,12 @@ def _head(plan: Plan, width: int) -> Iterator[str]:
         f" pinned clients are sent elsewhere after {drain.sticky_grace:g} s",
         width,
     )
+
+    hooks, host = plan.hooks, plan.first_host
+    if plan.changing and hooks.before_rollout is not None:
+        yield from _wrap(f"before all of it, once on {host}: hook before_rollout", width)
+    if plan.changing and hooks.after_rollout is not None:
+        yield from _wrap(f"when all of it is done, once on {host}: hook after_rollout", width)
 
 
 # batches

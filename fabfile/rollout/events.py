@@ -124,6 +124,19 @@ class Notice(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class HookOutput(Event):
+    """One line that a hook of hosts.yaml wrote, told after its end.
+
+    ``instance`` is empty for a hook of the whole rollout.
+    """
+
+    host: str
+    hook: str
+    text: str
+    instance: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class RolloutFinished(Event):
     """The end. Counts are of instances."""
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from fabfile.balancers.model import ServerRecord, ServerRef
 from fabfile.inventory.model import Count as _Count
-from fabfile.inventory.model import Drain, Instance, RolloutPolicy
+from fabfile.inventory.model import Drain, Hooks, Instance, RolloutPolicy
 
 FORMAT = 1
 
@@ -43,6 +43,8 @@ class Release:
     id: str
     version: str
     digest: str
+    image: str = field(default="", compare=False)
+    """``repository@digest``; empty in plans from before it was written down."""
 
     def __str__(self) -> str:
         return f"{self.version} ({self.id})"
@@ -63,6 +65,8 @@ class Target:
     task: Task = "roll"
     runs: Release | None = None
     """Recovery's: what its container was found to run; ``None``: it does not run."""
+    returning: bool = False
+    """It goes back to a release it had before: no hook may stop it."""
 
     @cached_property
     def refs(self) -> tuple[ServerRef, ...]:
@@ -73,7 +77,13 @@ class Target:
         """The same instance on its way to the release it had before."""
         assert self.earlier is not None
         return replace(
-            self, wanted=self.earlier, earlier=self.wanted, change=True, task="roll", runs=None
+            self,
+            wanted=self.earlier,
+            earlier=self.wanted,
+            change=True,
+            task="roll",
+            runs=None,
+            returning=True,
         )
 
 
@@ -104,6 +114,7 @@ class Plan:
     """Seconds that the end of a batch may wait for enough requests to judge its instances by."""
     of: str = ""
     """Recovery's: the rollout it ends. Targets, batches and policy are that rollout's."""
+    hooks: Hooks = field(default_factory=Hooks)
 
     @property
     def journal(self) -> str:
@@ -114,6 +125,16 @@ class Plan:
     def changing(self) -> tuple[Target, ...]:
         """The targets that something is to be done for."""
         return tuple(target for target in self.targets if target.change and target.task != "none")
+
+    @property
+    def first_host(self) -> str:
+        """The first of the selected hosts: where a hook of the whole rollout runs."""
+        return self.targets[0].instance.host
+
+    @property
+    def way_back(self) -> bool:
+        """It goes to earlier releases, which no hook may stop."""
+        return any(target.returning for target in self.targets)
 
     def aim(self, target: Target) -> Release | None:
         """The release ``target`` has to end on; ``None``: nothing that could be put there."""
@@ -161,6 +182,7 @@ def _target(raw: Mapping[str, Any]) -> Target:
         raw["change"],
         raw.get("task", "roll"),
         _release(raw.get("runs")),
+        raw.get("returning", False),
     )
 
 
@@ -176,5 +198,6 @@ def _plan(raw: dict[str, Any]) -> Plan:
             "summed": tuple(raw["summed"]),
             "policy": RolloutPolicy(**policy),
             "drain": Drain(**raw["drain"]),
+            "hooks": Hooks(**raw.get("hooks", {})),
         }
     )

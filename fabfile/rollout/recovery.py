@@ -121,7 +121,8 @@ def going_back(plan: Plan, to: Mapping[str, Release]) -> Plan:
     for target in plan.targets:
         wanted = to.get(target.instance.id, target.earlier)
         change = wanted is not None and wanted != target.earlier
-        targets.append(replace(target, wanted=wanted or target.wanted, change=change))
+        target = replace(target, wanted=wanted or target.wanted, change=change, returning=True)
+        targets.append(target)
     return replace(plan, mode="rollback", policy=policy, targets=tuple(targets))
 
 

@@ -16,6 +16,7 @@ from fabfile.rollout.capacity import Readings
 from fabfile.rollout.plan import Release, Target
 
 Progress = Literal["undo", "recreated", "done", "restored"]
+HookName = Literal["before_rollout", "before_drain", "after_healthy", "after_rollout"]
 
 
 @cache
@@ -112,6 +113,21 @@ class AwaitAdmitted(Step):
 @dataclass(frozen=True)
 class Restore(Step):
     """Recorded weight and state back at once, for an instance whose container never stopped."""
+
+
+@dataclass(frozen=True)
+class Hook(Step):
+    """Run the service's own command of that name for this instance, on its host.
+
+    Never done again when nobody knows how it ended: that has failed.
+    """
+
+    hook: HookName
+
+    @property
+    def name(self) -> str:
+        """As hosts.yaml has it: ``before_drain``."""
+        return self.hook
 
 
 @dataclass(frozen=True)

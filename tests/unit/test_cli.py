@@ -91,6 +91,7 @@ def test_a_folder_that_takes_no_log_does_not_stop_a_rollout(inventory, tmp_path,
 
 
 class FakeDriver:
+    hook_failed = False
     ends = "done"
     meanwhile = staticmethod(lambda driver: None)
 

@@ -5,7 +5,7 @@ import pytest
 
 from fabfile.cli import refuse_unbuilt
 from fabfile.errors import BadInput
-from fabfile.inventory.model import BalancerSpec, Hooks, Inventory, RolloutPolicy, Service
+from fabfile.inventory.model import BalancerSpec, Inventory, RolloutPolicy, Service
 
 SHOP = Service("shop", "web", ("web1",), "shop", None, "/srv/shop")
 FLEET = Inventory(Path("/ops/hosts.yaml"), {}, {}, {"shop": SHOP})
@@ -14,13 +14,12 @@ FLEET = Inventory(Path("/ops/hosts.yaml"), {}, {}, {"shop": SHOP})
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"hooks": Hooks(before_rollout="./migrate")}, "hooks"),
         ({"rollout": RolloutPolicy(strategy="canary")}, "rollout.strategy: canary"),
         ({"rollout": RolloutPolicy(order="start-first")}, "rollout.order: start-first"),
         ({"balancers": (BalancerSpec("nginx", "self", "shop"),)}, "balancers: nginx"),
     ],
 )
-def test_a_migration_that_would_not_run_is_refused_and_not_passed_over(change, says):
+def test_a_strategy_that_would_not_run_is_refused_and_not_passed_over(change, says):
     refuse_unbuilt(FLEET, SHOP)
     with pytest.raises(BadInput, match=f"services.shop: not built yet: {says}"):
         refuse_unbuilt(FLEET, replace(SHOP, **change))

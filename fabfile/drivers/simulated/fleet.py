@@ -36,6 +36,8 @@ class Behaviour:
     """False: healthy from its own host, but never from a balancer."""
     errors: float = 0.0
     """The share of requests that it answers with 5xx."""
+    failing: tuple[str, ...] = ()
+    """The hooks that fail on the way to it."""
 
 
 @dataclass(slots=True)

@@ -22,6 +22,7 @@ from fabfile.rollout.steps import (
     Cut,
     Done,
     Failed,
+    Hook,
     Idle,
     Observe,
     Outcome,
@@ -70,6 +71,7 @@ class Hands:
             Admit: self._admit,
             AwaitAdmitted: self._await_admitted,
             Restore: self._restore,
+            Hook: self._hook,
         }
 
     def begin(self, work: Work) -> Act:
@@ -125,6 +127,17 @@ class Hands:
                 self._fleet.done.add(name)
         self._fleet.records[step.target.instance.id] = step.progress
         return Done()
+
+    def _hook(self, step: Hook) -> Act:
+        host = step.target.instance.host
+        if host in self._fleet.unreachable:
+            yield self._timing.connect_timeout
+            return Failed(f"{host}: no answer")
+        yield self._timing.hook
+        if host in self._fleet.unreachable:
+            return Failed(f"{host}: it is not known what became of {step.hook}")
+        fails = step.hook in self._fleet.behaviour(step.target.wanted).failing
+        return Failed(f"{step.hook} ended with exit code 1") if fails else Done()
 
     # balancers
 

@@ -55,6 +55,7 @@ def plan_on_paper(
         policy=service.rollout,
         drain=service.drain,
         chosen=hosts is not None,
+        hooks=service.hooks,
     )
 
 

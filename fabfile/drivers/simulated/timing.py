@@ -20,6 +20,7 @@ class Timing:
     """The old container is gone at its start, the new one is there at its end."""
     healthy: float = 0.1
     """The health check of a container that is healthy already, ``min_healthy`` included."""
+    hook: float = 0.2
     admit: float = 0.4
     """``rise`` checks of a balancer."""
     health_timeout: float = 60.0

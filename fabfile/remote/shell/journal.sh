@@ -8,7 +8,7 @@ for folder in "$root"/rollouts/*/; do
     echo "== plan $(basename "$newest")"
     cat "$newest"
     echo
-    for record in "$folder"/undo/*.json "$folder"/done/*.json; do
+    for record in "$folder"/undo/*.json "$folder"/done/*.json "$folder"/hooks/*.json; do
         [ -e "$record" ] || continue
         echo "== $(basename "$(dirname "$record")") $(basename "$record" .json)"
         cat "$record"

@@ -4,6 +4,10 @@ What was found may have changed since, so a lane trusts none of it with its cont
 only in maint and idle on every balancer, and comes back only after it has been seen healthy. Each
 lane may be stopped anywhere: its undo records stay open until it is through, and another recovery
 begins where it stands.
+
+Of the hooks, ``before_drain`` has run before an instance's first record, and is not run again for
+what has an open one. ``after_healthy`` runs again, before what is wanted comes back: nobody knows
+whether it passed. A repair runs none.
 """
 
 from __future__ import annotations
@@ -11,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from fabfile.inventory.model import Drain
+from fabfile.inventory.model import Drain, Hooks
 from fabfile.rollout.plan import Plan, Release, Target
 from fabfile.rollout.steps import (
     Admit,
@@ -24,12 +28,14 @@ from fabfile.rollout.steps import (
     Refused,
 )
 from fabfile.rollout.strategies.rolling import (
+    NO_HOOKS,
     bring,
     broken,
     close,
     come_back,
     fall_back,
     leave,
+    run_hook,
     stop_first,
 )
 
@@ -51,7 +57,7 @@ def lane_of(plan: Plan, target: Target) -> tuple[Target, Lane]:
         case "return":
             lane = _home(plan, target, aimed)
         case "replace":
-            lane = swap(aimed, plan.drain, target.runs)
+            lane = swap(aimed, plan.drain, target.runs, plan.hooks)
         case "close":
             lane = close(aimed, Ended("upgraded"))
         case "vacate" if target.runs == target.wanted:
@@ -61,7 +67,7 @@ def lane_of(plan: Plan, target: Target) -> tuple[Target, Lane]:
         case "stay":
             lane = _nothing_else(Failed(STAYS))
         case _:
-            lane = stop_first(target, plan.drain)
+            lane = stop_first(target, plan.drain, plan.hooks)
     return aimed, lane
 
 
@@ -75,11 +81,13 @@ def _home(plan: Plan, target: Target, aimed: Target) -> Lane:
         return come_home(aimed, _nothing_else, _nothing_else, kept(target))
 
     def again(_: Failed) -> Lane:
-        return swap(aimed, plan.drain, None)
+        return swap(aimed, plan.drain, None, plan.hooks)
 
     if plan.mode == "abort":
         return come_home(aimed, again, _nothing_else)
-    return come_home(aimed, again, lambda problem: fall_back(aimed, plan.drain, problem))
+    return come_home(
+        aimed, again, lambda problem: fall_back(aimed, plan.drain, problem), hooks=plan.hooks
+    )
 
 
 def _aimed(plan: Plan, target: Target) -> Target:
@@ -101,21 +109,25 @@ def come_home(
     if_ill: Otherwise,
     if_kept_out: Otherwise,
     ended: Ended = Ended("upgraded"),  # noqa: B008 (frozen)
+    hooks: Hooks = NO_HOOKS,
 ) -> Lane:
     """Its container runs what is wanted: as soon as it is healthy it comes back.
 
-    ``if_ill`` and ``if_kept_out``: what to do when it is not, or when a balancer does not take it.
+    ``if_ill`` and ``if_kept_out``: what to do when it is not, or when its hook fails or a balancer
+    does not take it.
     """
     healthy = yield AwaitHealthy(target, target.wanted)
     if isinstance(healthy, Failed):
         return (yield from if_ill(healthy))
-    problem = yield from come_back(target)
+    problem = yield from run_hook(target, hooks, "after_healthy")
+    if problem is None:
+        problem = yield from come_back(target)
     if problem is not None:
         return (yield from if_kept_out(problem))
     return (yield from close(target, ended))
 
 
-def swap(target: Target, drain: Drain, runs: Release | None) -> Lane:
+def swap(target: Target, drain: Drain, runs: Release | None, hooks: Hooks = NO_HOOKS) -> Lane:
     """Its container has to change: straight to maint, idle, the wanted release, and back.
 
     Capacity is asked for because some balancer may still live on it; where it takes no requests
@@ -130,7 +142,7 @@ def swap(target: Target, drain: Drain, runs: Release | None) -> Lane:
     stays = yield from leave(target, drain, at_once=True)
     if stays is not None:
         return (yield from remain(target, runs, stays))
-    problem = yield from bring(target, target.wanted)
+    problem = yield from bring(target, hooks)
     if problem is None:
         return (yield from close(target, Ended("upgraded")))
     return (yield from fall_back(target, drain, problem))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
-from fabfile.inventory.model import Drain
+from fabfile.inventory.model import Drain, Hooks
 from fabfile.rollout.plan import Release, Target
 from fabfile.rollout.steps import (
     Admit,
@@ -22,6 +22,8 @@ from fabfile.rollout.steps import (
     Done,
     Ended,
     Failed,
+    Hook,
+    HookName,
     Idle,
     Lane,
     Outcome,
@@ -45,14 +47,24 @@ WAIT_FACTOR = 10
 REDO_LIMIT = 5
 """How often a drain that somebody or a reload undid is done again."""
 
+NO_HOOKS = Hooks()
+
 Part = Generator[Step, Outcome, Failed | None]
 
 
-def stop_first(target: Target, drain: Drain) -> Lane:
+def stop_first(target: Target, drain: Drain, hooks: Hooks = NO_HOOKS) -> Lane:
     """Upgrade one instance to ``target.wanted``, or leave it as it was."""
     granted = yield AskCapacity(target)
     if isinstance(granted, Refused | Failed):
         return Ended("untouched", granted.reason)
+    if hooks.before_drain is not None:
+        stopped = yield from run_hook(target, hooks, "before_drain")
+        if stopped is not None:
+            return Ended("untouched", stopped.reason, stopped.detail)
+        # It may have taken minutes, in which others may have failed.
+        granted = yield AskCapacity(target)
+        if isinstance(granted, Refused | Failed):
+            return Ended("untouched", granted.reason)
     recorded = yield Record(target, "undo")
     if isinstance(recorded, Failed):
         return Ended("untouched", recorded.reason, recorded.detail)
@@ -61,10 +73,22 @@ def stop_first(target: Target, drain: Drain) -> Lane:
     problem = yield from leave(target, drain)
     if problem is not None:
         return (yield from stay(target, problem))
-    problem = yield from bring(target, target.wanted)
+    problem = yield from bring(target, hooks)
     if problem is None:
         return (yield from close(target, Ended("upgraded")))
     return (yield from fall_back(target, drain, problem))
+
+
+def run_hook(target: Target, hooks: Hooks, name: HookName) -> Part:
+    """The hook of that name, where the service has one.
+
+    On the way back to an earlier release its failure is told and stops nothing: a broken hook
+    must never keep what is broken in place.
+    """
+    if getattr(hooks, name) is None:
+        return None
+    outcome = yield Hook(target, name)
+    return outcome if isinstance(outcome, Failed) and not target.returning else None
 
 
 def leave(target: Target, drain: Drain, *, at_once: bool = False) -> Part:
@@ -111,9 +135,11 @@ def overdue(target: Target, drain: Drain, busy: Busy) -> Generator[Step, Outcome
     return (yield AwaitIdle(target, CUT_DEADLINE, maint=True))
 
 
-def bring(target: Target, release: Release) -> Part:
-    """Start ``release`` and, when it is healthy, let the balancers take it in."""
-    problem = yield from renew(target, release)
+def bring(target: Target, hooks: Hooks = NO_HOOKS) -> Part:
+    """Start what is wanted and, when it is healthy, let the balancers take it in."""
+    problem = yield from renew(target, target.wanted)
+    if problem is None:
+        problem = yield from run_hook(target, hooks, "after_healthy")
     return problem if problem is not None else (yield from come_back(target))
 
 
@@ -152,7 +178,8 @@ def fall_back(target: Target, drain: Drain, problem: Failed) -> Lane:
     """The wanted release failed: put the earlier one back before anything else.
 
     Capacity is asked for once more: a server that was down before, so that nothing was reserved
-    for it, may by now be the one that some balancer lives on.
+    for it, may by now be the one that some balancer lives on. No hook runs on this way: it is the
+    shortest there is.
     """
     granted = yield AskCapacity(target)
     if isinstance(granted, Refused | Failed):

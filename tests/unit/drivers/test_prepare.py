@@ -9,7 +9,7 @@ from fabfile.balancers.haproxy.preflight import Finding
 from fabfile.drivers import prepare as p
 from fabfile.drivers.locks import Locks
 from fabfile.errors import Locked, PreflightFailed, RemoteError
-from fabfile.inventory.model import Secret
+from fabfile.inventory.model import Hooks, Secret
 from fabfile.remote import state
 from fabfile.rollout.events import Notice
 from tests.unit.drivers import fakes
@@ -359,3 +359,13 @@ def test_the_only_instance_behind_a_hosts_own_balancer_is_not_taken_silently(tmp
     for name in ("web1", "web2"):
         world.pool.shows[name] = [server(name=f"{name}_app_1")]
     assert "web1/app_1: web1:shop: that would take its last server" in world.refused()
+
+
+def test_the_plan_carries_the_hooks_and_the_image_they_are_told(tmp_path, monkeypatch):
+    hooks = Hooks(before_rollout="./migrate", timeout=7)
+    prepared = World(tmp_path, monkeypatch, replace(fakes.SHOP, hooks=hooks)).prepare()
+    assert prepared.plan.hooks == hooks
+    assert prepared.plan.first_host == "web1"
+    assert not prepared.plan.way_back
+    for target in prepared.plan.targets:
+        assert target.wanted.image == f"registry.lab:5000/shop@{DIGEST}"

@@ -1,5 +1,7 @@
 """Where a rollback goes: each instance's own earlier release, as the hosts know it."""
 
+from dataclasses import replace
+
 from fabfile.drivers.rollback import before, kept
 from fabfile.inventory.model import Instance
 from fabfile.remote import state
@@ -60,3 +62,16 @@ def test_a_history_that_is_cut_short_loses_its_torn_end_only():
     assert (newest.rollout, newest.facts) == ("r2", {"verdict": "done"})
     assert newest.instances == {"instance.shop.app_1": {"earlier": {"id": "aaa"}}}
     assert (torn.rollout, torn.facts) == ("r1", {})
+
+
+def test_it_goes_back_to_the_image_of_that_time():
+    release = {
+        "release": "aaa",
+        "version": "1.0",
+        "digest": "sha256:1",
+        "image": "old/shop@sha256:1",
+    }
+    known = facts(OLD, NEW)
+    known = replace(known, kept={**known.kept, "aaa": release | {"instance": "app_1"}})
+    assert before(NEW, APP, [ended()], known).image == "old/shop@sha256:1"
+    assert kept(known, APP, "1.0").image == "old/shop@sha256:1"

@@ -18,6 +18,7 @@ STORY = [
     (0.0, e.PhaseStarted("preflight")),
     (0.4, e.PhaseFinished("preflight", "2 hosts, 2 balancers")),
     (0.5, e.Notice("its checks are slow", "lb1")),
+    (0.9, e.HookOutput("web1", "before_rollout", "2 migrations")),
     (1.0, e.RolloutStarted("r1", "shop", "2.0", ("web1", "web2"), 2, 3)),
     (1.0, e.BatchStarted(1, 2, ("web1",))),
     (1.0, e.StepStarted("web1/app_1", "ask-capacity")),
@@ -28,6 +29,7 @@ STORY = [
     (1.6, e.StepStarted("web1/app_1", "await-idle")),
     (3.1, e.StepFinished("web1/app_1", "await-idle", True, "2 still in flight")),
     (3.1, e.StepStarted("web1/app_1", "await-healthy")),
+    (3.2, e.HookOutput("web1", "before_drain", "50% full", "web1/app_1")),
     (9.1, e.StepFinished("web1/app_1", "await-healthy", False, "not healthy: gone", "one\ntwo")),
     (9.5, e.InstanceFinished("web1/app_1", "restored", "1.0", "not healthy: gone")),
     (9.5, e.BatchFinished(1, ("web1",))),
@@ -38,10 +40,12 @@ STORY = [
 GOLDEN = """\
     0.4s  preflight: 2 hosts, 2 balancers
     0.5s  lb1: its checks are slow
+    0.9s  web1  before_rollout | 2 migrations
     1.0s  rollout r1: shop to 2.0, 2 of 3 instances on web1, web2
     1.0s  batch 1/2: web1
     1.1s  web1/app_1  waits: lb1:shop: 1 of 3 would stay
     3.1s  web1/app_1  await-idle 1.50s: 2 still in flight
+    3.2s  web1/app_1  before_drain | 50% full
     9.1s  web1/app_1  await-healthy 6.00s failed: not healthy: gone
     9.1s      | one
     9.1s      | two
@@ -81,7 +85,7 @@ def test_every_event_is_one_json_line_with_its_name_and_time():
     lines = [json.loads(line) for line in told(STORY, JsonLines).splitlines()]
     assert [line["event"] for line in lines] == [type(event).__name__ for _, event in STORY]
     assert [line["at"] for line in lines] == [at for at, _ in STORY]
-    assert lines[3]["hosts"] == ["web1", "web2"]
+    assert lines[4]["hosts"] == ["web1", "web2"]
 
 
 def test_text_of_a_container_cannot_break_a_json_line():

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fabfile.drivers.simulated import Fleet, simulate
-from fabfile.inventory.model import Drain
+from fabfile.inventory.model import Drain, Hooks
 from fabfile.reports.plan_view import NARROWEST, duration, plan_view
 from fabfile.rollout.plan import Plan
 from tests.unit.rollout import fleets
@@ -115,3 +115,15 @@ def test_no_line_is_wider_than_asked_for_and_every_instance_is_named(plan, width
 )
 def test_durations_read_like_a_person_says_them(seconds, text):
     assert duration(seconds) == text
+
+
+def test_hooks_are_told_where_they_run():
+    hooks = Hooks("./migrate", "./warn", "./smoke", "./tell")
+    text = view(fleets.plan(2, hooks=hooks))
+    assert "before all of it, once on web1: hook before_rollout" in text
+    assert "when all of it is done, once on web1: hook after_rollout" in text
+    lane = " ".join(text.partition("web1/app_1")[2].partition("Batch 2")[0].split())
+    assert "hook before_drain, ask for capacity again, record, weight 0" in lane
+    assert "wait until healthy, hook after_healthy, recorded weight and state back" in lane
+    assert lane.endswith("record done")
+    assert "hook" not in view(fleets.plan(2))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from fabfile.drivers.simulated import Crash, Fleet, Simulation, Traffic, simulate
+from fabfile.drivers.simulated import Behaviour, Crash, Fleet, Simulation, Traffic, simulate
 from fabfile.inventory.model import Drain
 from fabfile.rollout.plan import Plan
 from fabfile.rollout.recovery import Recovery, replan
@@ -24,8 +24,8 @@ class Scenario:
     traffic: Traffic = field(default_factory=lambda: Traffic(6.0, 0.01, 0.8))
     bad: tuple[str, ...] = ()
     """Ids of releases that never get healthy."""
-    ill: tuple[str, ...] = ()
-    """Ids of releases that are healthy and answer everybody with 5xx."""
+    like: dict[str, Behaviour] = field(default_factory=dict)
+    """What other releases are like."""
     busy: dict[str, float] = field(default_factory=dict)
     """When the request that some instance is busy with on its first balancer ends."""
     goes: bool = True
@@ -34,7 +34,7 @@ class Scenario:
 
     def fleet(self) -> Fleet:
         timing = replace(TIMING, jitter=self.jitter)
-        behaviours = dict.fromkeys(self.bad, fleets.BAD) | dict.fromkeys(self.ill, fleets.ILL)
+        behaviours = dict.fromkeys(self.bad, fleets.BAD) | self.like
         fleet = Fleet.of_plan(self.plan, behaviours, timing)
         for name, end in self.busy.items():
             fleet.of_instance[name][0].ends.append(end)
@@ -160,6 +160,8 @@ def _odd(plan: Plan) -> Plan:
     )
 
 
+HOOKLESS = Behaviour(failing=("before_drain", "after_healthy"))
+"""On the way back no hook may stop anything."""
 STUCK = {"web2/app_1": 1e9}
 STICKY = Traffic(6.0, 0.01, 0.8, pinned=3)
 LONG = Traffic(1.0, 5.0, 20.0)
@@ -197,8 +199,21 @@ SCENARIOS = (
         "answers-5xx",
         replace(fleets.plan(3), watch=2.0),
         Traffic(100.0, 0.01, 0.05),
-        ill=("2-web2/app_1",),
+        like={"2-web2/app_1": fleets.ILL},
         goes=False,
     ),
     Scenario("odd-weights", _odd(fleets.plan(3, min_capacity=5))),
+    Scenario("hooks", fleets.plan(2, hooks=fleets.HOOKS)),
+    Scenario(
+        "failing-before-drain",
+        fleets.plan(3, hooks=fleets.HOOKS),
+        like={"2-web3/app_1": fleets.UNREADY, "1-web1/app_1": HOOKLESS},
+        goes=False,
+    ),
+    Scenario(
+        "failing-after-healthy",
+        fleets.plan(3, hooks=fleets.HOOKS),
+        like={"2-web3/app_1": fleets.SMELLY, "1-web1/app_1": HOOKLESS},
+        goes=False,
+    ),
 )

@@ -21,7 +21,7 @@ from fabfile.drivers.simulated import (
     Traffic,
     plan_on_paper,
 )
-from fabfile.inventory.model import BalancerSpec, Count, Drain, RolloutPolicy, Service
+from fabfile.inventory.model import BalancerSpec, Count, Drain, Hooks, RolloutPolicy, Service
 from fabfile.rollout import capacity
 from fabfile.rollout.events import Event, InstanceFinished, StepFinished, StepStarted
 from fabfile.rollout.plan import Plan, Release, Target
@@ -31,6 +31,9 @@ QUICK = Timing(health_timeout=3.0, connect_timeout=0.5)
 BAD = Behaviour(healthy=False)
 ILL = Behaviour(errors=1.0)
 UNSEEN = Behaviour(admitted=False)
+UNREADY = Behaviour(failing=("before_drain",))
+SMELLY = Behaviour(failing=("after_healthy",))
+HOOKS = Hooks(before_drain="./ready", after_healthy="./smoke")
 
 
 def service(
@@ -64,6 +67,7 @@ def plan(
     chosen: Sequence[str] | None = None,
     earlier: str | None = "1",
     drain: Drain | None = None,
+    hooks: Hooks | None = None,
     **policy: object,
 ) -> Plan:
     """A plan from version 1 to 2; each instance has releases of its own: ``2-web1/app_1``."""
@@ -75,7 +79,8 @@ def plan(
         earlier,
         hosts=chosen,
     )
-    return replace(made, targets=tuple(_own_releases(target) for target in made.targets))
+    targets = tuple(_own_releases(target) for target in made.targets)
+    return replace(made, targets=targets, hooks=hooks or Hooks())
 
 
 def _own_releases(target: Target) -> Target:
@@ -194,6 +199,7 @@ def plans(draw: st.DrawFn) -> Plan:
         on_failure=draw(st.sampled_from(["rollback", "hold", "continue"])),
         min_capacity=draw(st.sampled_from([0, 25, 50, 75])),
         pause=draw(st.sampled_from([0.0, 0.0, 3.0])),
+        hooks=draw(st.sampled_from([None, None, HOOKS, replace(HOOKS, before_drain=None)])),
     )
     records = {}
     for record in made.baseline:
@@ -221,9 +227,13 @@ def _any_kind(target: Target, records: dict, kind: str) -> Target:
 @st.composite
 def behaviours(draw: st.DrawFn, plan: Plan) -> dict[str, Behaviour]:
     """What each release is like; most are well."""
-    kinds = st.sampled_from([Behaviour()] * 7 + [BAD, ILL, UNSEEN, Behaviour(start=1.0)])
+    kinds = st.sampled_from(
+        [Behaviour()] * 7 + [BAD, ILL, UNSEEN, Behaviour(start=1.0), UNREADY, SMELLY]
+    )
     found = {t.wanted.id: draw(kinds) for t in plan.changing}
-    old = st.sampled_from([Behaviour()] * 9 + [BAD])
+    old = st.sampled_from(
+        [Behaviour()] * 8 + [BAD, Behaviour(failing=("before_drain", "after_healthy"))]
+    )
     return found | {t.earlier.id: draw(old) for t in plan.changing if t.earlier}
 
 

@@ -7,7 +7,7 @@ import json
 import pytest
 from hypothesis import given
 
-from fabfile.rollout.plan import FORMAT, Plan
+from fabfile.rollout.plan import FORMAT, Plan, Release
 from tests.unit.rollout import fleets
 
 
@@ -20,6 +20,19 @@ def test_a_plan_of_a_later_version_is_refused_and_not_guessed_at():
     raw = json.loads(fleets.plan().to_json())
     with pytest.raises(ValueError, match="another version"):
         Plan.from_json(json.dumps({**raw, "format": FORMAT + 1}))
+
+
+def test_a_plan_from_before_there_were_hooks_is_read():
+    raw = json.loads(fleets.plan().to_json())
+    del raw["hooks"]
+    for target in raw["targets"]:
+        del target["returning"], target["wanted"]["image"], target["earlier"]["image"]
+    assert Plan.from_json(json.dumps(raw)) == fleets.plan()
+
+
+def test_where_an_image_is_does_not_make_another_release_of_it():
+    one = Release("a", "1", "sha256:1", "lab/shop@sha256:1")
+    assert one == Release("a", "1", "sha256:1")
 
 
 @pytest.mark.parametrize(

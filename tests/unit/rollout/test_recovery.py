@@ -12,7 +12,8 @@ from fabfile.drivers.simulated import Behaviour, Crash, Fleet, OperatorSets, Tra
 from fabfile.inventory.model import Drain
 from fabfile.rollout.plan import Plan, Release
 from fabfile.rollout.recovery import Found, going_back, replan, report
-from fabfile.rollout.strategies.recovering import urgent
+from fabfile.rollout.steps import AwaitIdle, Done, Hook, Idle
+from fabfile.rollout.strategies.recovering import lane_of, urgent
 from tests.unit.rollout import crashing, fleets
 from tests.unit.rollout.crashing import MODES, Scenario
 
@@ -357,3 +358,68 @@ def test_those_that_cost_nothing_come_back_before_any_container_is_changed():
     mixed = zip(plan.targets, kinds, strict=True)
     plan = replace(plan, targets=tuple(replace(t, task=task) for t, task in mixed))
     assert [target.task for target in urgent(plan)] == ["return", "close", "replace"]
+
+
+# hooks
+
+
+def hooks_of(plan: Plan, task: str, **changes: object) -> list[str]:
+    """The hooks that an instance with this task meets on its way, when all goes well."""
+    target = replace(plan.targets[0], task=task, **changes)
+    _, lane = lane_of(replace(plan, hooks=fleets.HOOKS), target)
+    met: list[str] = []
+    try:
+        step = next(lane)
+        while True:
+            if isinstance(step, Hook):
+                met.append(step.hook)
+            step = lane.send(Idle() if isinstance(step, AwaitIdle) else Done())
+    except StopIteration:
+        return met
+
+
+BOTH = ["before_drain", "after_healthy"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "task", "met"),
+    [
+        ("resume", "roll", BOTH),
+        ("abort", "roll", BOTH),
+        # Its record is open, so what comes before its drain has run already.
+        ("resume", "replace", ["after_healthy"]),
+        ("abort", "replace", ["after_healthy"]),
+        # Nobody knows whether the new one passed; what ran before passed long ago.
+        ("resume", "return", ["after_healthy"]),
+        ("abort", "return", []),
+        ("resume", "close", []),
+        ("repair", "return", []),
+        ("abort", "vacate", []),
+    ],
+)
+def test_what_was_under_way_meets_the_hooks_that_it_may_not_have_met(mode, task, met):
+    plan = replace(EDGE.plan, mode=mode, of="r0")
+    wanted, earlier = plan.targets[0].wanted, plan.targets[0].earlier
+    assert hooks_of(plan, task, runs=earlier if mode == "abort" else wanted) == met
+
+
+def test_a_rollback_that_is_resumed_is_still_one_that_no_hook_stops():
+    plan = going_back(EDGE.plan, {t.instance.id: t.wanted for t in EDGE.plan.targets})
+    assert plan.way_back
+    assert Plan.from_json(plan.to_json()).way_back
+    assert not EDGE.plan.way_back
+    found = Fleet.of_plan(plan).found(plan)
+    assert all(target.returning for target in replan(found, "resume", "r").targets)
+
+
+def test_a_release_that_fails_its_hook_after_a_resume_does_not_come_back():
+    plan = fleets.plan(2, hooks=fleets.HOOKS)
+    scenario = Scenario("", plan, like={"2-web1/app_1": fleets.SMELLY}, goes=False)
+    out = 0
+    for number in range(1, scenario.orders()):
+        fleet = scenario.crash(Crash(number, "done"))
+        if fleet is not None and fleet.containers["web1/app_1"].release.version == "2":
+            out += 1
+            crashing.put_an_end_to(scenario, fleet, "resume")
+            assert fleet.containers["web1/app_1"].release.version == "1"
+    assert out > 3

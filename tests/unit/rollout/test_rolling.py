@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from fabfile.inventory.model import Drain
+from fabfile.inventory.model import Drain, Hooks
 from fabfile.rollout.plan import Target
 from fabfile.rollout.steps import (
     AwaitIdle,
@@ -22,7 +22,13 @@ from fabfile.rollout.steps import (
     Reverted,
     Step,
 )
-from fabfile.rollout.strategies.rolling import CUT_DEADLINE, REDO_LIMIT, WAIT_FACTOR, stop_first
+from fabfile.rollout.strategies.rolling import (
+    CUT_DEADLINE,
+    NO_HOOKS,
+    REDO_LIMIT,
+    WAIT_FACTOR,
+    stop_first,
+)
 from tests.unit.rollout import fleets
 
 TARGET: Target = fleets.plan().targets[0]
@@ -48,9 +54,10 @@ def walk(
     script: Mapping[int, Outcome] | Callable[[int, Step], Outcome | None] | None = None,
     drain: Drain | None = None,
     target: Target = TARGET,
+    hooks: Hooks = NO_HOOKS,
 ) -> tuple[list[str], Ended, list[Step]]:
     """Play a lane; ``script`` answers by the step's number (from 0), all else goes well."""
-    lane = stop_first(target, drain or Drain())
+    lane = stop_first(target, drain or Drain(), hooks)
     answer = script if callable(script) else lambda n, _: (script or {}).get(n)
     steps: list[Step] = []
     outcome: Outcome | None = None
@@ -199,3 +206,46 @@ def test_an_admission_that_a_reload_undid_is_ordered_again():
 def test_upgraded_but_not_recorded_asks_for_a_repair():
     _, ended, _ = walk({10: Failed("disk full")})
     assert ended == Ended("broken", "not recorded: disk full")
+
+
+# hooks
+
+HOOKED = ["ask-capacity", "before_drain", *BEFORE]
+ENTERS = [NEW, "await-healthy", "after_healthy", *IN[2:]]
+
+
+def test_hooks_run_before_anything_is_recorded_and_before_anything_is_let_in():
+    words, ended, steps = walk(hooks=fleets.HOOKS)
+    assert words == [*HOOKED, *OUT, *ENTERS, "record:done"]
+    assert ended == Ended("upgraded")
+    assert {step.target for step in steps} == {TARGET}
+
+
+@pytest.mark.parametrize("name", ["before_drain", "after_healthy"])
+def test_a_service_with_one_hook_is_asked_for_no_other(name):
+    words, _, _ = walk(hooks=Hooks(**{name: "true"}))
+    assert [word for word in words if "_" in word] == [name]
+
+
+def test_an_instance_whose_hook_fails_is_never_touched():
+    words, ended, _ = walk({1: Failed("not now", "why")}, hooks=fleets.HOOKS)
+    assert (words, ended) == (HOOKED[:2], Ended("untouched", "not now", "why"))
+
+
+def test_capacity_that_was_lost_while_a_hook_ran_is_not_drained_away():
+    words, ended, _ = walk({2: Refused("two have died")}, hooks=fleets.HOOKS)
+    assert (words, ended) == (HOOKED[:3], Ended("untouched", "two have died"))
+
+
+def test_a_release_that_fails_its_hook_is_replaced_without_ever_being_let_in():
+    words, ended, _ = walk({10: Failed("it smells")}, hooks=fleets.HOOKS)
+    assert words == [*HOOKED, *OUT, *ENTERS[:3], *AWAY, OLD, *IN[1:], "record:restored"]
+    assert ended == Ended("restored", "it smells")
+
+
+@pytest.mark.parametrize("at", [1, 10])
+def test_on_the_way_back_a_failing_hook_stops_nothing(at):
+    back = TARGET.back()
+    words, ended, _ = walk({at: Failed("broken")}, target=back, hooks=fleets.HOOKS)
+    assert words == [*HOOKED, *OUT, OLD, *ENTERS[1:], "record:done"]
+    assert ended == Ended("upgraded")
