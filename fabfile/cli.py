@@ -258,6 +258,39 @@ def recover(
     )
 
 
+def history(inventory: Inventory, service: str, *, limit: str, rollout: str, json: bool) -> None:
+    """Print what was rolled out before; ``rollout``: only that one, in full.
+
+    Raises :class:`BadInput` for one that no host knows of.
+    """
+    from fabfile.drivers.history import read
+    from fabfile.reports import history_view
+
+    if not limit.isdecimal() or int(limit) < 1:
+        raise BadInput(f"--limit: {limit!r} is no number of at least 1")
+    chosen = select_service(inventory, service or None)
+    remotes = Remotes(inventory)
+    try:
+        past, problems = read(chosen, remotes)
+    finally:
+        remotes.close()
+    if rollout:
+        past = [one for one in past if one.rollout == rollout]
+        if not past:
+            missing = "".join(f"; {problem}" for problem in problems)
+            raise BadInput(f"{rollout}: no host knows of such a rollout of {chosen.name}{missing}")
+    past = past[: int(limit)]
+    if json:
+        for line in problems:
+            sys.stderr.write(line + "\n")
+        for one in past:
+            say(history_view.as_json(one))
+    elif rollout:
+        sys.stdout.write(history_view.shown(past[0]) + "".join(f"{p}\n" for p in problems))
+    else:
+        sys.stdout.write(history_view.table(past, problems))
+
+
 def lock_status(inventory: Inventory, service: str, names: Sequence[str], *, json: bool) -> None:
     """Print who holds what."""
     from fabfile.drivers import freeze
@@ -268,6 +301,7 @@ def lock_status(inventory: Inventory, service: str, names: Sequence[str], *, jso
         for lock in locks:
             facts = {"host": lock.host, "key": lock.held.key, "owner": lock.held.owner}
             facts |= {"since": lock.held.since, "age": str(lock.held.age)}
+            facts |= {"damaged": lock.held.damaged} if lock.held.damaged else {}
             text = f"{lock.host}  {lock.held.key}: {describe(lock.held)}"
             say(dumps(facts | dict(lock.held.facts)) if json else text)
         if not locks and not json:

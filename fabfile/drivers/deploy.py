@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from fabfile.drivers import copies
 from fabfile.drivers.prepare import Preparation, Prepared, Wish
+from fabfile.drivers.prune import prune
 from fabfile.drivers.real import Driver
 from fabfile.drivers.recover import Taker
 from fabfile.inventory.model import Inventory, Service
@@ -43,6 +45,7 @@ def deploy(
         try:
             prepared = (preparing or Preparation)(inventory, wish, remotes, emit, rollout).run()
             try:
+                copies.keep(inventory.root, prepared.plan, emit)
                 return _run(prepared, emit)
             finally:
                 prepared.close()
@@ -81,6 +84,7 @@ def recover(
             try:
                 if dry:
                     return 0
+                copies.keep(inventory.root, prepared.plan, emit)
                 ended, code = _run(prepared, emit)
                 return 0 if mode == "abort" and ended.verdict == "rolled-back" else code
             finally:
@@ -111,6 +115,8 @@ def _run(prepared: Prepared, emit: Callable[[Event], None]) -> tuple[RolloutFini
     driver = Driver(prepared, emit)
     with _signals(driver) as caught:
         ended = driver.run()
+        if ended.verdict == "done":
+            prune(prepared, emit)
     code = EXIT_CODES[ended.verdict]
     if ended.verdict == "interrupted" and caught:
         code = 128 + caught[0]

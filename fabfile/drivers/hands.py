@@ -120,33 +120,7 @@ class Hands:
 
     def _records(self, target: Target) -> dict[str, tuple[set[str], dict[str, object]]]:
         """What to write, by host: the locks it needs, and records by name."""
-        instance = target.instance
-        found: dict[str, tuple[set[str], dict[str, object]]] = {
-            instance.host: (
-                {compose.project_key(self._service)},
-                {
-                    f"instance.{self._service.name}.{instance.name}": {
-                        "kind": "instance",
-                        "service": self._service.name,
-                        "project_dir": self._service.project_dir,
-                        "instance": instance.name,
-                        "earlier": target.earlier and asdict(target.earlier),
-                        "wanted": asdict(target.wanted),
-                    }
-                },
-            )
-        }
-        for record in target.servers:
-            balancer = self._pool.hands[record.ref.balancer].balancer
-            keys, records = found.setdefault(balancer.host, (set(), {}))
-            keys.add(backend_key(balancer))
-            records[f"server.{record.ref.backend}.{record.ref.server}"] = {
-                "kind": "server",
-                "instance": instance.id,
-                "socket": balancer.spec.socket,
-                **asdict(record),
-            }
-        return found
+        return records_of(target, self._service, self._pool)
 
     # containers
 
@@ -248,6 +222,39 @@ class Hands:
         script = compose.logs_script(self._service, instance)
         host = self._remotes.get(instance.host)
         return host.run(Command(script, label="logs")).stdout.strip()
+
+
+def records_of(
+    target: Target, service: Service, pool: Pool
+) -> dict[str, tuple[set[str], dict[str, object]]]:
+    """What is written down of ``target``, by host: the locks it needs, and records by name."""
+    instance = target.instance
+    found: dict[str, tuple[set[str], dict[str, object]]] = {
+        instance.host: (
+            {compose.project_key(service)},
+            {
+                f"instance.{service.name}.{instance.name}": {
+                    "kind": "instance",
+                    "service": service.name,
+                    "project_dir": service.project_dir,
+                    "instance": instance.name,
+                    "earlier": target.earlier and asdict(target.earlier),
+                    "wanted": asdict(target.wanted),
+                }
+            },
+        )
+    }
+    for record in target.servers:
+        balancer = pool.hands[record.ref.balancer].balancer
+        keys, records = found.setdefault(balancer.host, (set(), {}))
+        keys.add(backend_key(balancer))
+        records[f"server.{record.ref.backend}.{record.ref.server}"] = {
+            "kind": "server",
+            "instance": instance.id,
+            "socket": balancer.spec.socket,
+            **asdict(record),
+        }
+    return found
 
 
 def _check(result: Result, what: str) -> None:

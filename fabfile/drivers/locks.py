@@ -43,11 +43,13 @@ class Locks:
         facts: Mapping[str, object],
         lost: Callable[[str], None] = lambda _: None,
         *,
+        notice: Callable[[str, str], None] = lambda _host, _text: None,
         wait: float = 0.0,
         over: Iterable[str] = (),
         stale: int = state.STALE_AFTER,
     ) -> None:
-        """``owner`` is the rollout's id; ``lost`` hears the host of a lock that was taken over.
+        """``owner`` is the rollout's id; ``lost`` hears the host of a lock that was taken over,
+        ``notice`` host and text of what a person should know.
 
         ``wait``: seconds to wait for somebody else's lock. ``over``: owners whose locks are
         taken over after ``stale`` seconds without a sign of life.
@@ -59,6 +61,7 @@ class Locks:
         self._owner = owner
         self._facts = facts
         self._lost = lost
+        self._notice = notice
         self._keys: dict[str, list[str]] = {}
         for claim in claims:
             keys = self._keys.setdefault(claim.host, [])
@@ -113,6 +116,9 @@ class Locks:
         }
         results = [waiting.wait() for waiting in running.values()]
         for result in results:
+            for file in state.parse_lost(result.stdout):
+                text = f"{file} was damaged; it is kept aside, and the count goes on from the clock"
+                self._notice(result.host, text)
             got, _ = state.parse_acquired(result.stdout)
             if result.ok:
                 self._tokens[result.host] = {
@@ -180,6 +186,12 @@ def describe(held: state.Held) -> str:
     """Who holds a lock, since when and why: ``locked by anna@laptop:4242 since …``."""
     by = held.facts.get("by", "somebody")
     why = held.facts.get("reason", "no reason given")
+    if held.damaged:
+        return (
+            f"locked, but by whom is unknown: {state.ROOT}/locks/{held.key}.lock is damaged, it"
+            f" reads {held.damaged} (last sign of life {held.age} s ago). Whoever held it can"
+            " change nothing any more: `fab lock.release --force` takes it away and keeps it aside"
+        )
     if held.owner.startswith(FREEZE):
         return f"frozen by {by} since {held.since}: {why} (`fab lock.release` ends it)"
     alive = (

@@ -199,7 +199,13 @@ class Preparation:
         claims += [Claim(b.host, backend_key(b)) for b in self._concerned()]
         facts = {"by": self._by, "reason": self._wish.reason or f"deploy {self._wish.version}"}
         locks = Locks(
-            self._remotes, self._id, claims, facts, self._lock_lost, wait=self._wish.lock_wait
+            self._remotes,
+            self._id,
+            claims,
+            facts,
+            self._lock_lost,
+            notice=lambda host, text: self._emit(Notice(text, host)),
+            wait=self._wish.lock_wait,
         )
         locks.acquire()
         self._locks = locks

@@ -193,7 +193,13 @@ class Provision:
             Images(self._service, hosts, self._remotes, self._emit).have(image)
 
     def _locked(self, claims: Sequence[Claim]) -> Locks:
-        return Locks(self._remotes, f"provision-{new_id()}", claims, self._facts)
+        return Locks(
+            self._remotes,
+            f"provision-{new_id()}",
+            claims,
+            self._facts,
+            notice=lambda host, text: self._emit(Notice(text, host)),
+        )
 
     @staticmethod
     def _raise_failed(results: Sequence[Result]) -> None:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import queue
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 
 from fabfile.drivers.hands import Hands
 from fabfile.drivers.hooks import HookHand
 from fabfile.drivers.identity import whoami
 from fabfile.drivers.prepare import Prepared
 from fabfile.errors import EvenkeelError, PreflightFailed
-from fabfile.remote import state
+from fabfile.remote import journal
 from fabfile.remote.base import Command
+from fabfile.rollout import history
 from fabfile.rollout.engine import Engine
 from fabfile.rollout.events import (
     Event,
+    InstanceFinished,
     Notice,
     PhaseFinished,
     PhaseStarted,
@@ -38,7 +42,8 @@ class Driver:
         self._prepared = prepared
         self._emit = emit
         plan = prepared.plan
-        self._engine = Engine(plan, emit)
+        self._reasons: dict[str, str] = {}
+        self._engine = Engine(plan, self._heard)
         self._hands = Hands(
             plan,
             prepared.service,
@@ -146,7 +151,10 @@ class Driver:
         if unsure or any(target.change and target.task != "roll" for target in plan.targets):
             said = f"the rollout stays unfinished, `fab abort` ends it: {failed.reason}"
             raise PreflightFailed(said, detail=failed.detail)
-        self._tell({"verdict": "not begun", "upgraded": 0, "reason": failed.reason})
+        ended = RolloutFinished(
+            plan.id, "held", plan.version, 0, 0, 0, len(plan.targets), (), failed.reason
+        )
+        self._tell({**self._facts(ended), "verdict": "not begun"})
         raise PreflightFailed(f"nothing was drained: {failed.reason}", detail=failed.detail)
 
     def _after_rollout(self, ended: RolloutFinished) -> None:
@@ -162,6 +170,12 @@ class Driver:
             return
         self.hook_failed = True
         self._emit(Notice(f"the rollout is done, but {told(outcome)[0]}", plan.first_host))
+
+    def _heard(self, event: Event) -> None:
+        """Pass ``event`` on; why an instance ended as it did is kept for the history."""
+        if isinstance(event, InstanceFinished) and event.reason:
+            self._reasons[event.instance] = event.reason
+        self._emit(event)
 
     def _dispatch(self, orders: Iterable[Order]) -> None:
         for order in orders:
@@ -207,7 +221,11 @@ class Driver:
         """Unless something is left to be put back, the hosts hear that it is over."""
         if ended.verdict == "needs-repair":
             return
-        self._tell({"verdict": ended.verdict, "upgraded": ended.upgraded, "reason": ended.reason})
+        self._tell(self._facts(ended))
+
+    def _facts(self, ended: RolloutFinished) -> dict[str, object]:
+        fates = self._engine.fates
+        return history.facts(self._prepared.plan, ended, fates, self._reasons, datetime.now(UTC))
 
     def _tell(self, facts: Mapping[str, object]) -> None:
         plan = self._prepared.plan
@@ -217,11 +235,12 @@ class Driver:
             for record in target.servers
         }
         hosts = dict.fromkeys([*(h for batch in plan.batches for h in batch), *sorted(balancers)])
+        text = json.dumps(facts, sort_keys=True).encode()
         running = []
         for host in hosts:
             try:
                 transport = self._prepared.remotes.get(host)
-                running.append(transport.start(Command(state.finish(plan.journal, facts))))
+                running.append(transport.start(Command(journal.finish_as_told(plan.journal), text)))
             except EvenkeelError as error:
                 self._emit(Notice(f"not told that the rollout is over: {error}", host))
         for waiting in running:

@@ -7,11 +7,13 @@ What is known of it lies on the hosts; this machine need not be the one that beg
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fabfile.balancers.model import BackendReading, ServerRef
+from fabfile.drivers import journals
 from fabfile.drivers.balancers import Pool
 from fabfile.drivers.freeze import claims
+from fabfile.drivers.hands import records_of
 from fabfile.drivers.hooks import dues
 from fabfile.drivers.identity import whoami
 from fabfile.drivers.locks import Locks
@@ -19,7 +21,7 @@ from fabfile.drivers.preflight import everywhere, facts_of, failed, refuse
 from fabfile.drivers.prepare import Prepared
 from fabfile.errors import BadInput, EvenkeelError, PreflightFailed
 from fabfile.inventory.model import Service
-from fabfile.remote import state
+from fabfile.remote import journal, state
 from fabfile.remote.pool import Remotes
 from fabfile.rollout.events import Event, Notice
 from fabfile.rollout.plan import Plan
@@ -48,6 +50,8 @@ class Unfinished:
     number: int
     hosts: Mapping[str, state.Unfinished]
     """What each host that could be asked knows of it."""
+    damage: tuple[journals.Damage, ...] = ()
+    """Files of it that are not as they were written."""
 
 
 class Taker:
@@ -75,8 +79,8 @@ class Taker:
     def find(self, rollout: str = "") -> Unfinished | None:
         """The unfinished rollout (called ``rollout``, where there are several); ``None``: none.
 
-        Raises :class:`BadInput` where it takes a choice, :class:`PreflightFailed` for a journal
-        that can't be read.
+        Raises :class:`BadInput` where it takes a choice, :class:`PreflightFailed` or
+        :class:`NeedsRepair` for a journal that can't be read on any host.
         """
         known = self._journals()
         ids = sorted({one.rollout for found in known.values() for one in found})
@@ -93,13 +97,11 @@ class Taker:
         hosts = {
             host: one for host, found in known.items() for one in found if one.rollout == ids[0]
         }
-        newest = max(hosts.values(), key=lambda one: (one.number, bool(one.plan)))
-        try:
-            plan = Plan.from_json(newest.plan)
-        except ValueError as error:
-            raise PreflightFailed(f"the plan of rollout {ids[0]} can't be read: {error}") from error
-        self._check_inventory(plan)
-        return Unfinished(plan, newest.number, hosts)
+        read = journals.believed(ids[0], hosts)
+        self._check_inventory(read.plan)
+        wanted = self._expected(read.plan)
+        others = journals.damaged(ids[0], hosts, read.plans, wanted)
+        return Unfinished(read.plan, read.number, hosts, (*read.damage, *others))
 
     def take(
         self, found: Unfinished, mode: Recovery, *, dry: bool = False, before_rollout: str = ""
@@ -122,9 +124,12 @@ class Taker:
             )
             if owed.warning:
                 self._emit(Notice(owed.warning))
+            for one in found.damage:
+                self._emit(Notice(str(one), one.host))
             plan, readings = self._plan(found, mode)
             if not dry:
                 self._write(plan, found.number + 1)
+                self._keep_aside(found)
         except BaseException:
             self.close()
             raise
@@ -154,13 +159,23 @@ class Taker:
         results = everywhere(self._remotes, scripts, "read the journal", LOOK_TIMEOUT)
         refuse([failed(result) for result in results.values() if not result.ok])
         known = {host: state.parse_journal(r.stdout) for host, r in results.items()}
-        return {host: [one for one in found if self._is_ours(one)] for host, found in known.items()}
+        by_id: dict[str, list[state.Unfinished]] = {}
+        for found in known.values():
+            for one in found:
+                by_id.setdefault(one.rollout, []).append(one)
+        # One that nobody can tell the service of has to be said by somebody.
+        ours = {i for i, o in by_id.items() if journals.service_of(o) in ("", self._service.name)}
+        return {host: [one for one in o if one.rollout in ours] for host, o in known.items()}
 
-    def _is_ours(self, one: state.Unfinished) -> bool:
-        try:
-            return Plan.from_json(one.plan).service == self._service.name
-        except ValueError:
-            return True  # it can't be told, so it must be said
+    def _expected(self, plan: Plan) -> journals.Expected:
+        """The records that ``plan`` may have led to, by host."""
+        found: dict[str, dict[str, object]] = {}
+        for target in plan.targets:
+            servers = tuple(r for r in target.servers if r.ref.balancer in self._pool.hands)
+            mine = records_of(replace(target, servers=servers), self._service, self._pool)
+            for host, (_, records) in mine.items():
+                found.setdefault(host, {}).update(records)
+        return found
 
     def _check_inventory(self, plan: Plan) -> None:
         hosts = {target.instance.host for target in plan.targets}
@@ -187,6 +202,7 @@ class Taker:
             [claim for claim in wanted if claim.host not in self._unreachable],
             {"by": whoami(), "reason": f"recovery of {plan.journal}"},
             lambda host: self._emit(Notice("its lock was taken over", host)),
+            notice=lambda host, text: self._emit(Notice(text, host)),
             wait=0.0 if self._force else TAKE_OVER_PATIENCE,
             over=[plan.journal],
             stale=0 if self._force else state.STALE_AFTER,
@@ -212,7 +228,9 @@ class Taker:
             tuple(host for host in hosts if host not in facts),
             tuple(sorted(set(answers) - set(readings))),
         )
-        ended = replan(found, mode, self._identity, owner=whoami())
+        begun = f"begun by {plan.owner}" + (f": {plan.reason}" if plan.reason else "")
+        why = plan.reason if plan.of else begun
+        ended = replan(found, mode, self._identity, owner=whoami(), reason=why)
         for line in report(found, ended):
             self._emit(Notice(line))
         return ended, readings
@@ -253,6 +271,22 @@ class Taker:
                 reading.servers.get(ref.server) if reading else None,
             )
         return found
+
+    def _keep_aside(self, found: Unfinished) -> None:
+        """Damaged files leave the journal; what they said is written anew from the plan.
+
+        It comes after the new plan was written: a host is never without any.
+        """
+        keys: dict[str, set[str]] = {}
+        for claim in claims(self._service, _hosts_of(found.plan)):
+            keys.setdefault(claim.host, set()).add(claim.key)
+        scripts = {}
+        for host in {one.host for one in found.damage} & set(keys):
+            files = {one.file: one.text for one in found.damage if one.host == host}
+            effect = journal.keep_aside(found.plan.journal, files)
+            scripts[host] = self._fence(host, keys[host], effect)
+        results = everywhere(self._remotes, scripts, "keep damaged files aside", LOOK_TIMEOUT)
+        refuse([failed(result) for result in results.values() if not result.ok])
 
     def _write(self, plan: Plan, number: int) -> None:
         hosts = [claim.host for claim in claims(self._service, _hosts_of(plan))]

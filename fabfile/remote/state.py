@@ -8,11 +8,13 @@
                                        heartbeat, judged by this host's own clock
         locks/KEY.epoch                counts every acquisition; never goes down
         locks/KEY.flock                taken with flock(1) by each effect
+        kept-aside/                    damaged locks and counts
         rollouts/ID/plan-0001.json     the frozen plan; the highest complete one wins
         rollouts/ID/undo/NAME.json     not done yet: what has to be put back
         rollouts/ID/done/NAME.json     the same, once it was
         rollouts/ID/hooks/NAME.json    a hook of the whole rollout: begun, and how it ended
         rollouts/ID/finished.json      how it ended; absent: the rollout is unfinished
+        rollouts/ID/kept-aside/        files of it that were damaged
 
 Builders return shell text. They quote what they are given and run nothing. Exit codes of the
 scripts: 73 somebody holds the lock, 74 the flock was not to be had, 75 fenced off.
@@ -55,6 +57,8 @@ class Held:
     owner: str
     facts: Mapping[str, object]
     since: str
+    damaged: str = ""
+    """What its first line reads, where that names no owner and epoch; empty: it is whole."""
 
 
 def key(*parts: str) -> str:
@@ -110,13 +114,26 @@ def parse_locks(text: str) -> list[Held]:
     for number, line in enumerate(lines):
         if line.startswith("held "):
             name, _, age = line.removeprefix("held ").rpartition(" ")
-            found.append(parse_lock(name, int(age), lines[number + 1 : number + 4]))
+            found.append(parse_lock(name, int(age), _lock_text(lines[number + 1 :])))
+    return found
+
+
+def _lock_text(lines: Sequence[str]) -> list[str]:
+    """The lines of one lock file: a damaged one may be shorter than three."""
+    found = []
+    for line in lines[:3]:
+        if line.startswith("held "):
+            break
+        found.append(line)
     return found
 
 
 def unlock(keys: Sequence[str]) -> str:
-    """Remove these locks, whoever holds them; their epochs stay, so the holder is fenced off."""
-    return f"cd {ROOT}/locks || exit 71\nrm -f " + " ".join(f"{q(name)}.lock" for name in keys)
+    """Remove these locks, whoever holds them; their epochs stay, so the holder is fenced off.
+
+    One that is damaged is kept aside.
+    """
+    return script(SHELL / "unlock.sh", root=ROOT, keys=" ".join(keys))
 
 
 def release(keys: Mapping[str, str]) -> str:
@@ -188,6 +205,12 @@ def parse_acquired(text: str) -> tuple[dict[str, int], Held | None]:
     return got, None
 
 
+def parse_lost(text: str) -> list[str]:
+    """The epoch files that :func:`acquire` found damaged."""
+    lines = (line.partition(" ") for line in text.splitlines())
+    return [f"{ROOT}/locks/{rest}" for word, _, rest in lines if word == "lost"]
+
+
 def parse_lock(name: str, age: int, lines: Sequence[str]) -> Held:
     """Read a lock file; one that is cut short or edited by hand still names its first line."""
     first = lines[0].strip() if lines else ""
@@ -199,7 +222,8 @@ def parse_lock(name: str, age: int, lines: Sequence[str]) -> Held:
         except ValueError:
             facts = {"unreadable": lines[1][:80]}
     since = lines[2] if len(lines) > 2 else "?"
-    return Held(name, age, owner, facts if isinstance(facts, dict) else {}, since)
+    damaged = "" if re.fullmatch(r"\S+ \d+", first) else repr(first[:80])
+    return Held(name, age, owner, facts if isinstance(facts, dict) else {}, since, damaged)
 
 
 def begin(rollout: str, number: int = 1) -> str:
@@ -241,9 +265,14 @@ def finish(rollout: str, ended: Mapping[str, object]) -> str:
     return f"umask 002; {durable(path, json.dumps(dict(ended), sort_keys=True))}"
 
 
+def journal_is() -> str:
+    """Shell functions that say what a rollout's folder is: ``is_known``, ``is_ended``."""
+    return script(SHELL / "journal-is.sh")
+
+
 def journal() -> str:
     """Print every unfinished rollout this host knows of, for :func:`parse_journal`."""
-    return script(SHELL / "journal.sh", root=ROOT)
+    return journal_is() + script(SHELL / "journal.sh", root=ROOT)
 
 
 @dataclass
@@ -251,9 +280,10 @@ class Unfinished:
     """What one host knows of a rollout that never ended."""
 
     rollout: str
-    plan: str = ""
-    """The newest complete plan, as it was written; empty: there is none."""
-    number: int = 0
+    plans: dict[int, str] = field(default_factory=dict)
+    """By number, as they were written; one that is cut short is there, too."""
+    finished: str = ""
+    """A finished.json that can't be believed: it is damaged, and there are open records."""
     undo: dict[str, str] = field(default_factory=dict)
     """Records by name, as written: not done yet."""
     done: dict[str, str] = field(default_factory=dict)
@@ -269,28 +299,41 @@ def parse_journal(text: str) -> list[Unfinished]:
         if kind == "rollout":
             found.append(Unfinished(name))
         elif kind == "plan":
-            found[-1].plan = body.strip()
-            found[-1].number = int(re.sub(r"\D", "", name) or 0)
+            found[-1].plans[int(re.sub(r"\D", "", name) or 0)] = body.strip()
+        elif kind == "finished":
+            found[-1].finished = body.strip()
         else:
             records = {"undo": found[-1].undo, "hooks": found[-1].hooks}
             records.get(kind, found[-1].done)[name] = body.strip()
     return found
 
 
-def history(most: int = 50) -> str:
-    """Print the newest rollouts that ended on this host, for :func:`parse_history`."""
-    return script(SHELL / "history.sh", root=ROOT, most=most)
+def history(most: int = 1000) -> str:
+    """Print the newest rollouts of this host, for :func:`parse_history`."""
+    return journal_is() + script(SHELL / "history.sh", root=ROOT, most=most)
 
 
 @dataclass
 class Ended:
-    """What one host knows of a rollout that ended."""
+    """What one host knows of a rollout, ended or not."""
 
     rollout: str
     facts: dict[str, object] = field(default_factory=dict)
-    """``finished.json``: the verdict and how many were upgraded."""
+    """``finished.json``, see ``rollout.history``; empty where it is missing or damaged."""
     instances: dict[str, dict[str, object]] = field(default_factory=dict)
     """The records of instances, by name: what each was, and what it was to become."""
+    ended: bool = True
+    plan: str = ""
+    """The newest plan, where the facts do not say enough."""
+
+    @property
+    def service(self) -> str:
+        """Whose rollout it was; empty: nobody can tell."""
+        named = self.facts.get("service")
+        if isinstance(named, str):
+            return named
+        found = re.search(r'"service": *"([^"]+)"', self.plan)
+        return found[1] if found else ""
 
 
 def parse_history(text: str) -> list[Ended]:
@@ -298,21 +341,28 @@ def parse_history(text: str) -> list[Ended]:
     found: list[Ended] = []
     parts = re.split(r"^== (\S+) (\S+)\n", text, flags=re.MULTILINE)
     for kind, name, body in zip(parts[1::3], parts[2::3], parts[3::3], strict=True):
-        try:
-            raw = json.loads(body)
-        except ValueError:
-            raw = {}
-        raw = raw if isinstance(raw, dict) else {}
-        if kind == "ended":
-            found.append(Ended(name, raw))
+        raw = _object(body)
+        if kind in ("ended", "open"):
+            found.append(Ended(name, raw, ended=kind == "ended"))
+        elif kind == "plan":
+            found[-1].plan = body.strip()
         elif raw:
             found[-1].instances[name] = raw
     return found
 
 
+def _object(text: str) -> dict[str, object]:
+    """A JSON object; empty where it is damaged."""
+    try:
+        raw = json.loads(text)
+    except ValueError:
+        return {}
+    return raw if isinstance(raw, dict) else {}
+
+
 def unfinished() -> str:
     """Print the id of every unfinished rollout this host knows of."""
-    return script(SHELL / "unfinished.sh", root=ROOT)
+    return journal_is() + script(SHELL / "unfinished.sh", root=ROOT)
 
 
 def ready() -> str:

@@ -18,6 +18,14 @@ from fabfile.inventory.model import Drain, Hooks, Instance, RolloutPolicy
 
 FORMAT = 1
 
+
+class NewerFormat(ValueError):
+    """Written by a later Evenkeel, in a format nobody here can know."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"made by a newer Evenkeel (format {number}); use that one")
+
+
 Mode = Literal["deploy", "rollback", "resume", "abort", "repair"]
 """deploy: to the wanted releases · rollback: the same, to older ones; never undone by itself.
 
@@ -154,19 +162,26 @@ class Plan:
     def from_json(cls, text: str) -> Plan:
         """Read what :meth:`to_json` wrote.
 
-        Raises ``ValueError`` for anything else, a later format included.
+        Raises :class:`NewerFormat` for what a later Evenkeel wrote, ``ValueError`` for anything
+        else.
         """
         try:
             raw = json.loads(text)
-            if raw.pop("format") != FORMAT:
-                raise ValueError("written by another version of Evenkeel")
+            found = raw.pop("format")
+            if isinstance(found, int) and found > FORMAT:
+                raise NewerFormat(found)
+            if found != FORMAT:
+                raise ValueError(f"not a plan: format {found}")
             return _plan(raw)
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"not a plan: {error}") from error
 
 
 def _record(raw: Mapping[str, Any]) -> ServerRecord:
-    return ServerRecord(**{**raw, "ref": ServerRef(**raw["ref"])})
+    record = ServerRecord(**{**raw, "ref": ServerRef(**raw["ref"])})
+    if type(record.uweight) is not int or not 0 <= record.uweight <= 256:
+        raise ValueError(f"not a plan: {record.ref} has the weight {record.uweight!r}")
+    return record
 
 
 def _release(raw: Mapping[str, Any] | None) -> Release | None:

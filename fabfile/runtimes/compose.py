@@ -317,3 +317,59 @@ def health_script(service: Service, instance: Instance, release: str) -> str:
         patience=round(health.timeout * 100),
         steady_for=round(health.min_healthy * 100),
     )
+
+
+@dataclass(frozen=True)
+class Kept:
+    """One release that lies on a host."""
+
+    id: str
+    used: int
+    """When it was staged or last ran, in seconds since 1970, by its host's clock."""
+    service: str
+    instance: str
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """The releases on one host, and those of them that have to stay."""
+
+    releases: tuple[Kept, ...]
+    in_use: frozenset[str]
+    """In the live compose file, in a container, or named by an unfinished rollout."""
+
+
+def shelf_script(service: Service) -> str:
+    """Find out what lies under ``releases/`` and what of it is in use; changes nothing."""
+    looks = script(SHELL / "kept.sh", folder=service.project_dir, root=state.ROOT)
+    return _containers(service) + state.journal_is() + looks
+
+
+def read_shelf(text: str) -> Shelf:
+    """Read what :func:`shelf_script` printed. A damaged ``release.json`` is left alone."""
+    parts = _sections(text)
+    found = []
+    for line in parts.get("releases", []):
+        identity, _, rest = line.partition(" ")
+        used, _, record = rest.partition(" ")
+        facts = _release_record(record)
+        if facts.get("release") == identity and identity.isalnum() and used.isdigit():
+            owner = facts.get("service", ""), facts.get("instance", "")
+            found.append(Kept(identity, int(used), *owner))
+    in_use = {line.rpartition(" ")[2] for line in parts.get("current", [])}
+    in_use |= set(parts.get("open", []))
+    in_use |= {c.release for c in read_containers("\n".join(parts.get("containers", [])))}
+    return Shelf(tuple(found), frozenset(in_use))
+
+
+def prune_script(service: Service, releases: Iterable[Kept]) -> str:
+    """Remove these releases and their images' local tags; prints ``pruned ID`` for each.
+
+    One that was used since it was looked at stays.
+    """
+    return script(
+        SHELL / "prune.sh",
+        folder=service.project_dir,
+        tag=kept_tag(service, "").rstrip(":"),
+        pairs=" ".join(f"{release.id} {release.used}" for release in releases),
+    )

@@ -10,6 +10,7 @@ from fabfile import cli
 from fabfile.drivers import deploy as d
 from fabfile.errors import BadInput
 from fabfile.rollout.events import Notice, RolloutFinished
+from tests.unit.drivers.fakes import plan
 
 YAML = """\
 version: 1
@@ -109,8 +110,9 @@ class FakeDriver:
 @pytest.fixture
 def run(monkeypatch, inventory):
     closed = []
-    prepared = SimpleNamespace(locks=object(), close=lambda: closed.append(1))
+    prepared = SimpleNamespace(locks=object(), plan=plan(), close=lambda: closed.append(1))
     monkeypatch.setattr(d, "Driver", FakeDriver)
+    monkeypatch.setattr(d, "prune", lambda *_: None)
 
     def deploy(ends, meanwhile=lambda driver: None, prepare=lambda: prepared):
         monkeypatch.setattr(FakeDriver, "ends", ends)
@@ -164,3 +166,12 @@ def test_a_sigterm_while_preparing_ends_it_in_order(run):
         run("done", prepare=prepare)
     assert caught.value.code == 143
     assert gone
+
+
+# history
+
+
+@pytest.mark.parametrize("limit", ["0", "-1", "abc", "", "1.5"])
+def test_a_limit_that_is_no_number_is_a_mistake_and_asks_nobody(inventory, limit):
+    with pytest.raises(BadInput, match="--limit"):
+        cli.history(inventory, "", limit=limit, rollout="", json=False)

@@ -11,12 +11,20 @@ give_back() {
     exit "$1"
 }
 trap 'give_back 71' HUP INT TERM
+keep_aside() {
+    mkdir -p ../kept-aside && cp -p "$1" "../kept-aside/$1.$(date -u +%Y%m%dT%H%M%SZ)"
+    echo "lost $1"
+}
 # A count that was lost (a full disk, a power cut, an editor) goes on from the clock, which is
 # ahead of every count, and not from 0: an epoch must never come back.
 next_epoch() {
     epoch=
     [ ! -e "$1.epoch" ] || read -r epoch <"$1.epoch" || epoch=lost
-    case ${epoch:-0} in 0) epoch=1 ;; *[!0-9]* | 0*) epoch=$(date +%s) ;; *) epoch=$((epoch + 1)) ;; esac
+    case ${epoch:-0} in
+        0) epoch=1 ;;
+        *[!0-9]* | 0*) keep_aside "$1.epoch"; epoch=$(date +%s) ;;
+        *) epoch=$((epoch + 1)) ;;
+    esac
     echo "$epoch" >"$1.epoch.new" && sync "$1.epoch.new" && mv -f "$1.epoch.new" "$1.epoch"
 }
 write_lock() {
@@ -38,7 +46,7 @@ take() {
     chmod -f g+w "$1.flock"
     flock -w "$wait" 9 || { echo "another command still works on $1" >&2; give_back 74; }
     # Its holder may give it back at any moment.
-    if [ -s "$1.lock" ] && beat=$(stat -c %Y "$1.lock" 2>/dev/null) && ! abandoned "$1"; then
+    if [ -e "$1.lock" ] && beat=$(stat -c %Y "$1.lock" 2>/dev/null) && ! abandoned "$1"; then
         echo "held $1 $(($(date +%s) - beat))"
         cat "$1.lock" 2>/dev/null
         give_back 73

@@ -1,17 +1,17 @@
-# Every unfinished rollout that this host knows of: its newest complete plan, and how far each
-# record is. $root.
+# Every unfinished rollout that this host knows of: its plans, and how far each record is. $root.
 for folder in "$root"/rollouts/*/; do
-    [ -e "$folder/plan-0001.json" ] && [ ! -e "$folder/finished.json" ] || continue
+    is_known "$folder" && ! is_ended "$folder" || continue
     echo "== rollout $(basename "$folder")"
-    newest=
-    for plan in "$folder"/plan-????.json; do [ -s "$plan" ] && newest=$plan; done
-    echo "== plan $(basename "$newest")"
-    cat "$newest"
-    echo
-    for record in "$folder"/undo/*.json "$folder"/done/*.json "$folder"/hooks/*.json; do
-        [ -e "$record" ] || continue
-        echo "== $(basename "$(dirname "$record")") $(basename "$record" .json)"
-        cat "$record"
+    for file in "$folder"/plan-????.json "$folder"/undo/*.json "$folder"/done/*.json \
+        "$folder"/hooks/*.json "$folder"/finished.json; do
+        [ -e "$file" ] || continue
+        name=$(basename "$file" .json)
+        case $name in
+            plan-*) echo "== plan $name" ;;
+            finished) echo "== finished $name" ;;
+            *) echo "== $(basename "$(dirname "$file")") $name" ;;
+        esac
+        cat "$file"
         echo
     done
 done

@@ -8,6 +8,8 @@ present() {
 }
 point() {
     present "$2"
+    # Both are in use at this moment: that is how old a release counts when there are too many.
+    touch -c "current/$1" "releases/$2" 2>/dev/null
     { ln -sfn "../releases/$2" "current/.$1.new" && mv -T "current/.$1.new" "current/$1"; } || exit 71
 }
 present "$base"

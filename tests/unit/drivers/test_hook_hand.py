@@ -325,9 +325,9 @@ class World:
         """What each host was told about the end."""
         found = {}
         for name, host in self.fleet.hosts.items():
-            for script in host.scripts:
-                if "finished.json.new" in script:
-                    found[name] = json.loads(re.search(r"\{.*?\}", script)[0])
+            for command in host.commands:
+                if "finished.json" in command.script:
+                    found[name] = json.loads(command.stdin)
         return found
 
 

@@ -27,5 +27,5 @@ def test_every_key_is_in_the_reference(block: Any) -> None:
 
 
 def test_the_example_of_the_reference_loads(load_text) -> None:
-    [example] = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    example, *_ = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     assert load_text(example).services["shop"].hosts == ("web1", "web2")

@@ -18,7 +18,7 @@ def test_a_plan_comes_back_from_its_hosts_as_it_was(plan):
 
 def test_a_plan_of_a_later_version_is_refused_and_not_guessed_at():
     raw = json.loads(fleets.plan().to_json())
-    with pytest.raises(ValueError, match="another version"):
+    with pytest.raises(ValueError, match=r"newer Evenkeel \(format 2\)"):
         Plan.from_json(json.dumps({**raw, "format": FORMAT + 1}))
 
 
