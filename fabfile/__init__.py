@@ -6,6 +6,7 @@ Everything heavy is imported inside the tasks, so that ``fab --list`` stays quic
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from invoke.collection import Collection
@@ -25,6 +26,8 @@ DEPLOY_HELP = {
     "reason": "Why, for the lock and the history",
     "lock-wait": "Wait that long for somebody else's lock: 10m",
     "allow-outage": "Go on where a backend would lose its last server",
+    "without-balancer": "Go on without this balancer, which can't be asked and serves nobody",
+    "allow-loss": "It may serve all the same: requests through it may be lost",
     "inventory": "Another hosts.yaml (or EVENKEEL_INVENTORY)",
     "json": "Events as JSON lines",
     "probe": "Send requests to the service's urls meanwhile, and draw a report",
@@ -32,7 +35,7 @@ DEPLOY_HELP = {
 }
 
 
-@fleet_task(help=DEPLOY_HELP)
+@fleet_task(help=DEPLOY_HELP, iterable=["without_balancer"])
 def deploy(
     context: Context,
     version: str = "",
@@ -44,6 +47,8 @@ def deploy(
     reason: str = "",
     lock_wait: str = "",
     allow_outage: bool = False,
+    without_balancer: Sequence[str] | None = None,
+    allow_loss: bool = False,
     inventory: str = "",
     json: bool = False,
     probe: bool = False,
@@ -65,6 +70,8 @@ def deploy(
         reason=reason,
         lock_wait=lock_wait,
         allow_outage=allow_outage,
+        without_balancer=without_balancer or (),
+        allow_loss=allow_loss,
     )
     if dry_run:
         code = cli.plan(found, wish, json=json)
@@ -79,7 +86,8 @@ def deploy(
         n: text
         for n, text in DEPLOY_HELP.items()
         if n not in ("dry-run", "probe", "reason", "lock-wait")
-    }
+    },
+    iterable=["without_balancer"],
 )
 def plan(
     context: Context,
@@ -90,6 +98,8 @@ def plan(
     on_timeout: str = "",
     on_failure: str = "",
     allow_outage: bool = False,
+    without_balancer: Sequence[str] | None = None,
+    allow_loss: bool = False,
     inventory: str = "",
     json: bool = False,
 ) -> None:
@@ -103,6 +113,8 @@ def plan(
         on_timeout=on_timeout,
         on_failure=on_failure,
         allow_outage=allow_outage,
+        without_balancer=without_balancer or (),
+        allow_loss=allow_loss,
         inventory=inventory,
         json=json,
         dry_run=True,
@@ -114,19 +126,23 @@ ROLLBACK_HELP = {
     "service": DEPLOY_HELP["service"],
     "serial": DEPLOY_HELP["serial"],
     "lock-wait": DEPLOY_HELP["lock-wait"],
+    "without-balancer": DEPLOY_HELP["without-balancer"],
+    "allow-loss": DEPLOY_HELP["allow-loss"],
     "inventory": DEPLOY_HELP["inventory"],
     "json": DEPLOY_HELP["json"],
     "dry-run": DEPLOY_HELP["dry-run"],
 }
 
 
-@fleet_task(help=ROLLBACK_HELP)
+@fleet_task(help=ROLLBACK_HELP, iterable=["without_balancer"])
 def rollback(
     context: Context,
     to: str = "",
     service: str = "",
     serial: str = "",
     lock_wait: str = "",
+    without_balancer: Sequence[str] | None = None,
+    allow_loss: bool = False,
     inventory: str = "",
     json: bool = False,
     dry_run: bool = False,
@@ -144,6 +160,8 @@ def rollback(
         reason=f"rollback{' to ' + to if to else ''}",
         lock_wait=lock_wait,
         back=True,
+        without_balancer=without_balancer or (),
+        allow_loss=allow_loss,
     )
     code = (cli.plan if dry_run else cli.deploy)(found, wish, json=json, back=True)
     if code:
@@ -203,6 +221,9 @@ RECOVER_HELP = {
     "service": DEPLOY_HELP["service"],
     "rollout": "Which one, where several are unfinished",
     "force": "Take its locks over even from a controller that still gives signs of life",
+    "drop": "Give up this host or balancer, which is gone for good, and all that is recorded of it",
+    "without-balancer": DEPLOY_HELP["without-balancer"],
+    "allow-loss": DEPLOY_HELP["allow-loss"],
     "dry-run": "Only say what was found and what would be done",
     "inventory": DEPLOY_HELP["inventory"],
     "json": DEPLOY_HELP["json"],
@@ -213,48 +234,61 @@ RECOVER_HELP = {
     help={
         **RECOVER_HELP,
         "before-rollout": "Where nobody knows whether that hook is done: again | done",
-    }
+    },
+    iterable=["drop", "without_balancer"],
 )
 def resume(
     _context: Context,
     service: str = "",
     rollout: str = "",
     force: bool = False,
+    drop: Sequence[str] | None = None,
+    without_balancer: Sequence[str] | None = None,
+    allow_loss: bool = False,
     dry_run: bool = False,
     inventory: str = "",
     json: bool = False,
     before_rollout: str = "",
 ) -> None:
     """Finish a rollout whose controller died: every selected instance on the planned release."""
-    _recover("resume", service, rollout, force, dry_run, inventory, json, before_rollout)
+    gone = (drop or (), without_balancer or (), allow_loss)
+    _recover("resume", service, rollout, force, dry_run, inventory, json, gone, before_rollout)
 
 
-@fleet_task(help=RECOVER_HELP)
+@fleet_task(help=RECOVER_HELP, iterable=["drop", "without_balancer"])
 def abort(
     _context: Context,
     service: str = "",
     rollout: str = "",
     force: bool = False,
+    drop: Sequence[str] | None = None,
+    without_balancer: Sequence[str] | None = None,
+    allow_loss: bool = False,
     dry_run: bool = False,
     inventory: str = "",
     json: bool = False,
 ) -> None:
     """Undo a rollout whose controller died: every instance on its own earlier release."""
-    _recover("abort", service, rollout, force, dry_run, inventory, json)
+    gone = (drop or (), without_balancer or (), allow_loss)
+    _recover("abort", service, rollout, force, dry_run, inventory, json, gone)
 
 
-@fleet_task(help=RECOVER_HELP)
+@fleet_task(help=RECOVER_HELP, iterable=["drop", "without_balancer"])
 def repair(
     _context: Context,
     service: str = "",
     rollout: str = "",
     force: bool = False,
+    drop: Sequence[str] | None = None,
+    without_balancer: Sequence[str] | None = None,
+    allow_loss: bool = False,
     dry_run: bool = False,
     inventory: str = "",
     json: bool = False,
 ) -> None:
     """Put weights and states back after a rollout whose controller died; changes no version."""
-    _recover("repair", service, rollout, force, dry_run, inventory, json)
+    gone = (drop or (), without_balancer or (), allow_loss)
+    _recover("repair", service, rollout, force, dry_run, inventory, json, gone)
 
 
 def _recover(
@@ -265,13 +299,14 @@ def _recover(
     dry_run: bool,
     inventory: str,
     json: bool,
+    gone: tuple[Sequence[str], Sequence[str], bool],
     before_rollout: str = "",
 ) -> None:
     from fabfile import cli
 
-    found = cli.inventory_of(inventory)
+    drop, without_balancer, allow_loss = gone
     code = cli.recover(
-        found,
+        cli.inventory_of(inventory),
         service,
         mode,
         rollout=rollout,
@@ -279,6 +314,9 @@ def _recover(
         dry=dry_run,
         json=json,
         before_rollout=before_rollout,
+        drop=drop,
+        without_balancer=without_balancer or (),
+        allow_loss=allow_loss,
     )
     if code:
         raise Exit(code=code)

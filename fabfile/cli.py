@@ -10,6 +10,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from functools import partial
 from json import dumps
 from pathlib import Path
@@ -57,6 +58,8 @@ def wish(
     allow_outage: bool = False,
     lock_wait: str = "",
     back: bool = False,
+    without_balancer: Sequence[str] = (),
+    allow_loss: bool = False,
 ) -> Wish:
     """What the flags of ``fab deploy`` (``back``: rollback) ask for.
 
@@ -79,7 +82,21 @@ def wish(
     )
     wait = parse_duration(lock_wait, "--lock-wait") if lock_wait else 0.0
     wanted = parse_version(version, "--to" if back else "--version") if version else ""
-    return Wish(changed, wanted, hosts, bool(names), reason, allow_outage, wait)
+    changed = left_out(changed, without_balancer, allow_loss=allow_loss)
+    return Wish(changed, wanted, hosts, bool(names), reason, allow_outage, wait, allow_loss)
+
+
+def left_out(service: Service, flags: Sequence[str], *, allow_loss: bool) -> Service:
+    """``service`` without the balancers that ``--without-balancer`` names.
+
+    Raises :class:`BadInput` for a name that is none of its balancers.
+    """
+    from fabfile.drivers import without
+
+    names = without.split(flags)
+    if allow_loss and not names:
+        raise BadInput("--allow-loss says nothing without --without-balancer NAME")
+    return replace(service, without=without.named(service, names))
 
 
 def refuse_unbuilt(inventory: Inventory, service: Service) -> None:
@@ -236,15 +253,23 @@ def recover(
     dry: bool,
     json: bool,
     before_rollout: str = "",
+    drop: Sequence[str] = (),
+    without_balancer: Sequence[str] = (),
+    allow_loss: bool = False,
 ) -> int:
     """Take up an unfinished rollout; returns the exit code."""
+    from fabfile.drivers import without
     from fabfile.drivers.deploy import recover as run
     from fabfile.drivers.identity import new_id
+    from fabfile.drivers.missing import Gone
 
     one_of(before_rollout, "--before-rollout", ("again", "done"))
     found = select_service(inventory, service or None)
     identity = new_id()
     out = receivers(inventory, json=json, log="" if dry else identity)
+    gone = Gone(without.split(drop), without.split(without_balancer), allow_loss)
+    if allow_loss and not (gone.drop or gone.without):
+        raise BadInput("--allow-loss says nothing without --without-balancer or --drop")
     return run(
         found,
         mode,
@@ -255,6 +280,7 @@ def recover(
         force=force,
         dry=dry,
         before_rollout=before_rollout,
+        gone=gone,
     )
 
 

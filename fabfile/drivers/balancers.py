@@ -23,7 +23,7 @@ from fabfile.errors import EvenkeelError, OutcomeUnknown, RemoteError
 from fabfile.inventory.model import Balancer, Service
 from fabfile.remote import state
 from fabfile.remote.base import Command, Lines
-from fabfile.remote.pool import Remotes
+from fabfile.remote.pool import Remotes, Urgent
 
 Fence = Callable[[str, Iterable[str], str], str]
 """``(host, keys, effect) -> effect while the locks are ours``; see ``locks.Locks.fence``."""
@@ -58,7 +58,7 @@ class Change:
 class BalancerHand:
     """One balancer; thread-safe."""
 
-    def __init__(self, balancer: Balancer, remotes: Remotes, fence: Fence | None) -> None:
+    def __init__(self, balancer: Balancer, remotes: Remotes | Urgent, fence: Fence | None) -> None:
         """Without ``fence`` it can only be read."""
         self.balancer = balancer
         self.pins = True
@@ -67,6 +67,8 @@ class BalancerHand:
         self._fence = fence
         self._lines: Lines | None = None
         self._asking = threading.Lock()
+        self._hopeless = False
+        """It was waited for in vain: until it answers again, nobody waits once more."""
         self._failed_changes: WeakSet[EvenkeelError] = WeakSet()
         self._trips: Combiner[Change, BackendReading] = Combiner(self._trip)
 
@@ -123,12 +125,15 @@ class BalancerHand:
         while True:
             try:
                 text = self._send(commands) if commands else self._poll()
-                return observe.read_backend(self.balancer.id, self.balancer.spec.backend, text)
+                found = observe.read_backend(self.balancer.id, self.balancer.spec.backend, text)
+                self._hopeless = False
+                return found
             except (shell.Unusable, parse.Unreadable) as problem:
                 # A master that reloads does not answer for a moment, and a change may reach a
                 # worker that is on its way out; all of our commands may be said twice.
                 passing = getattr(problem, "kind", "") in ("", "not-running", "no-socket")
-                if not passing or time.monotonic() > ends:
+                if not passing or self._hopeless or time.monotonic() > ends:
+                    self._hopeless = self._hopeless or passing
                     raise
                 time.sleep(RELOAD_PAUSE)
 
@@ -180,7 +185,11 @@ class Pool:
     """Every balancer of one service."""
 
     def __init__(
-        self, service: Service, hosts: Iterable[str], remotes: Remotes, fence: Fence | None
+        self,
+        service: Service,
+        hosts: Iterable[str],
+        remotes: Remotes | Urgent,
+        fence: Fence | None,
     ) -> None:
         """``hosts`` are the application hosts whose balancers are meant."""
         self.service = service

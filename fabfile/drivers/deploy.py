@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Callable
 
 from fabfile.drivers import copies
+from fabfile.drivers.missing import Gone
 from fabfile.drivers.prepare import Preparation, Prepared, Wish
 from fabfile.drivers.prune import prune
 from fabfile.drivers.real import Driver
 from fabfile.drivers.recover import Taker
+from fabfile.drivers.signals import interrupted, leave, terminated
 from fabfile.inventory.model import Inventory, Service
 from fabfile.remote.pool import Remotes
 from fabfile.rollout.events import Event, Notice, RolloutFinished, Verdict
@@ -25,7 +24,6 @@ EXIT_CODES: dict[Verdict, int] = {
     "interrupted": 130,
 }
 """What a rollout's verdict means for whoever called ``fab``."""
-STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def deploy(
@@ -41,7 +39,7 @@ def deploy(
     its ``after_rollout`` failed.
     """
     remotes = Remotes(inventory)
-    with _terminated():
+    with terminated():
         try:
             prepared = (preparing or Preparation)(inventory, wish, remotes, emit, rollout).run()
             try:
@@ -59,11 +57,12 @@ def recover(
     inventory: Inventory,
     identity: str,
     emit: Callable[[Event], None],
-    *,
     rollout: str = "",
+    *,
     force: bool = False,
     dry: bool = False,
     before_rollout: str = "",
+    gone: Gone = Gone(),  # noqa: B008 (frozen)
 ) -> int:
     """Take up an unfinished rollout of ``service``; returns the exit code.
 
@@ -72,9 +71,9 @@ def recover(
     :class:`BadInput` where it takes a choice.
     """
     remotes = Remotes(inventory)
-    with _terminated():
+    with terminated():
         try:
-            taker = Taker(service, remotes, emit, identity, force=force)
+            taker = Taker(service, remotes, emit, identity, inventory, gone, force=force)
             found = taker.find(rollout)
             if found is None:
                 taker.close()
@@ -93,28 +92,17 @@ def recover(
             remotes.close()
 
 
-@contextmanager
-def _terminated() -> Iterator[None]:
-    """SIGTERM ends what comes before and after the rollout as SIGINT does: locks are given back."""
-
-    def handle(number: int, _frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, handle)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 def _run(prepared: Prepared, emit: Callable[[Event], None]) -> tuple[RolloutFinished, int]:
     if prepared.locks is None:
         ended = _nothing_to_do(prepared)
         emit(ended)
         return ended, 0
     driver = Driver(prepared, emit)
-    with _signals(driver) as caught:
+    with interrupted(driver.interrupt, driver.hurry) as caught:
         ended = driver.run()
+    if driver.hurried:
+        # Some lock may have to go stale, and no thread that still waits for a host be waited for.
+        leave(EXIT_CODES[ended.verdict])
         if ended.verdict == "done":
             prune(prepared, emit)
     code = EXIT_CODES[ended.verdict]
@@ -128,20 +116,3 @@ def _run(prepared: Prepared, emit: Callable[[Event], None]) -> tuple[RolloutFini
 def _nothing_to_do(prepared: Prepared) -> RolloutFinished:
     plan = prepared.plan
     return RolloutFinished(plan.id, "done", plan.version, 0, len(plan.targets), 0, 0, ())
-
-
-@contextmanager
-def _signals(driver: Driver) -> Iterator[list[int]]:
-    """Ctrl-C, SIGTERM and a closed terminal: what is out comes back, and nothing new begins."""
-    caught: list[int] = []
-
-    def handle(number: int, _frame: FrameType | None) -> None:
-        caught.append(number)
-        driver.interrupt(f"interrupted by {signal.Signals(number).name}")
-
-    before = {number: signal.signal(number, handle) for number in STOPPING}
-    try:
-        yield caught
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -9,17 +9,18 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
-from fabfile.balancers.model import BackendReading
+from fabfile.balancers.model import BackendReading, ServerRecord
 from fabfile.drivers.balancers import Pool, backend_key
 from fabfile.drivers.locks import Locks, check_fence
-from fabfile.drivers.rotation import Rotation
+from fabfile.drivers.operators import Operators, said
+from fabfile.drivers.rotation import Rotation, is_restored
 from fabfile.errors import EvenkeelError, RemoteError
 from fabfile.inventory.model import Instance, Service
 from fabfile.remote import state
 from fabfile.remote.base import Command, Result
-from fabfile.remote.pool import Remotes
+from fabfile.remote.pool import Remotes, Urgent
 from fabfile.rollout.plan import Plan, Release, Target
 from fabfile.rollout.steps import (
     Admit,
@@ -57,7 +58,7 @@ class Hands:
         self,
         plan: Plan,
         service: Service,
-        remotes: Remotes,
+        remotes: Remotes | Urgent,
         locks: Locks,
         pool: Pool,
         notice: Callable[[str, str], None],
@@ -70,7 +71,17 @@ class Hands:
         self._notice = notice
         self._guard = threading.Lock()
         self._projects: dict[str, threading.Lock] = {}
-        self._rotation = Rotation(pool, plan.drain.mode)
+        self._operators = Operators(self._changed)
+        self._fresh = {t.instance.id for t in plan.targets if t.task == "roll"}
+        """Instances that nobody of ours has touched before their first record here."""
+        self._halted = False
+        self.open = {t.instance.id: t for t in plan.changing if t.task != "roll"}
+        """By instance: what has an undo record that is not done yet."""
+        self.doing: dict[str, Step] = {}
+        """By instance: the step that was begun last."""
+        self.put: dict[str, Release] = {}
+        """By instance: what its container was last made of here."""
+        self._rotation = Rotation(pool, plan.drain.mode, self._operators)
         self._methods: dict[type[Step], Callable[..., Outcome]] = {
             Record: self.record,
             TakeOut: self._rotation.take_out,
@@ -87,17 +98,71 @@ class Hands:
 
     def do(self, step: Step) -> Outcome:
         """Carry out ``step``; what a host or balancer refused becomes ``Failed``."""
+        step = replace(step, target=self._operators.target(step.target))
+        self.doing[step.target.instance.id] = step
+        if self._halted:  # looked at after it was said what is begun: whoever halts reads that
+            return Failed("it was told to stop at once")
         try:
             return self._methods[type(step)](step)
         except EvenkeelError as error:
             return Failed(str(error), error.detail)
 
+    def halt(self) -> None:
+        """Begin no step any more; those of :attr:`doing` may be under way."""
+        self._halted = True
+
+    def afresh(self, remotes: Urgent, locks: Locks, pool: Pool) -> Hands:
+        """Hands with other locks that know what these know of an operator's will."""
+        hands = Hands(self._plan, self._service, remotes, locks, pool, self._notice)
+        hands._operators.learn(self._operators)
+        return hands
+
     # records
 
     def record(self, step: Record) -> Outcome:
-        """Write undo records, or move them to done, on every host they concern."""
-        with self._project(step.target.instance.host):
-            return self._record(step)
+        """Write undo records, or move them to done, on every host they concern.
+
+        What an operator has made of its servers since the plan was frozen is what is recorded.
+        """
+        instance = step.target.instance
+        if step.progress == "undo":
+            if instance.id in self._fresh:
+                answers = self._pool.read(dict.fromkeys(ref.balancer for ref in step.target.refs))
+                step = replace(step, target=self._operators.untouched(step.target, answers))
+            self.open[instance.id] = step.target
+        with self._project(instance.host):
+            outcome = self._record(step)
+        if step.progress != "undo":
+            self.open.pop(instance.id, None)
+        return outcome
+
+    def _changed(self, target: Target, was: ServerRecord, now: ServerRecord) -> None:
+        """Somebody changed a server: theirs is what comes back, also if we should die."""
+        text = f"somebody changed {now.ref} from {said(was)} to {said(now)}: theirs is kept"
+        self._notice(target.instance.host, text)
+        if target.instance.id not in self.open:
+            return
+        mine = replace(target, servers=(now,))
+        host = self._pool.hands[now.ref.balancer].balancer.host
+        keys, records = self._records(mine)[host]
+        own = {name: record for name, record in records.items() if name.startswith("server.")}
+        script = self._locks.fence(host, keys, state.undo_records(self._plan.journal, own))
+        result = self._remotes.get(host).run(Command(script, label="record"))
+        if not result.ok:
+            self._notice(host, f"its record could not be written anew: {result.tail(1)}")
+
+    def differences(self) -> list[str]:
+        """What somebody changed of servers that are through, or that were never our business."""
+        answers = self._pool.read()
+        found = []
+        for record in map(self._operators.record, self._plan.baseline):
+            answer = answers.get(record.ref.balancer)
+            if not isinstance(answer, BackendReading):
+                continue
+            seen = answer.servers.get(record.ref.server)
+            if seen is not None and not is_restored(record, seen):
+                found.append(f"{record.ref}: {said(seen)}, it was {said(record)}: kept")
+        return found
 
     def _project(self, host: str) -> threading.Lock:
         """For the project on ``host``: lanes wait here for each other, however long a container
@@ -127,6 +192,7 @@ class Hands:
     def recreate(self, step: Recreate) -> Outcome:
         """Replace the container; a broken connection is followed by a look and the same again."""
         instance, release = step.target.instance, step.release
+        self.put[instance.id] = release
         script = self._locks.fence(
             instance.host,
             [compose.project_key(self._service)],

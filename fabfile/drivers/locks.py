@@ -13,11 +13,15 @@ from dataclasses import dataclass
 
 from fabfile.errors import EvenkeelError, Fenced, Locked, RemoteError
 from fabfile.remote import state
-from fabfile.remote.base import Command, Result
+from fabfile.remote.base import Command, Result, Running
 from fabfile.remote.pool import Remotes
 
 HEARTBEAT = 3.0
 """Seconds between two signs of life."""
+BEAT_TIMEOUT = 10.0
+"""Deadline in seconds of one; a later one would find the lock stale anyway."""
+HEART_STOPS = 1.0
+"""Seconds that a sign of life under way is waited for; it harms nobody if it comes too late."""
 AGAIN = 1.0
 """Seconds between two tries while somebody else's lock is waited for."""
 FREEZE = "freeze-"
@@ -69,7 +73,7 @@ class Locks:
                 keys.append(claim.key)
         self._tokens: dict[str, dict[str, str]] = {}
         self._stop = threading.Event()
-        self._heart: threading.Thread | None = None
+        self._hearts: list[threading.Thread] = []
 
     def acquire(self) -> None:
         """Take all of them, or none.
@@ -86,8 +90,12 @@ class Locks:
                 if time.monotonic() >= ends:
                     raise
                 time.sleep(AGAIN)
-        self._heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
-        self._heart.start()
+        # One for each host: a host that does not answer must not make our locks elsewhere stale.
+        for host, tokens in self._tokens.items():
+            beat = (host, state.heartbeat(tokens))
+            heart = threading.Thread(target=self._beat, args=beat, name="heartbeat", daemon=True)
+            heart.start()
+            self._hearts.append(heart)
 
     def _try(self) -> None:
         hosts = sorted(self._keys, key=lambda host: (min(self._keys[host]), host))
@@ -150,27 +158,79 @@ class Locks:
         tokens = self._tokens[host]
         return state.heartbeat({key: tokens[key] for key in keys})
 
-    def _beat(self) -> None:
+    def _beat(self, host: str, script: str) -> None:
+        command = Command(script, timeout=BEAT_TIMEOUT, label="lock", urgent=True)
         while not self._stop.wait(HEARTBEAT):
-            beats = {host: state.heartbeat(tokens) for host, tokens in self._tokens.items()}
-            for host, result in self._everywhere(beats).items():
-                if result.exit_code == state.EXIT_FENCED:
+            try:
+                result = self._remotes.get(host).run(command)
+            except RemoteError:
+                continue
+            if result.exit_code == state.EXIT_FENCED:
+                if not self._stop.is_set():
                     self._lost(host)
+                return
 
     def _everywhere(self, scripts: Mapping[str, str]) -> dict[str, Result]:
         running = {}
         for host, script in scripts.items():
+            command = Command(script, label="lock", urgent=True)
             try:
-                running[host] = self._remotes.get(host).start(Command(script, label="lock"))
+                running[host] = self._remotes.get(host).start(command)
             except RemoteError:
                 continue
         return {host: waiting.wait() for host, waiting in running.items()}
 
+    def retire(self) -> None:
+        """Give no further sign of life; nothing is given back, so that all of it goes stale."""
+        self._stop.set()
+
+    def seize(self, claims: Iterable[Claim], wait: int) -> Locks:
+        """These of our locks once more, under another owner and with a higher epoch.
+
+        From then on nothing that was begun under the old ones can change anything; an effect that
+        is at work is waited for, ``wait`` seconds. What can't be had in that time is missing in
+        what is returned (see :meth:`holds`), which gives no signs of life.
+        """
+        owner = f"{self._owner}.stop"
+        mine = Locks(self._remotes, owner, claims, self._facts)
+        found: dict[Claim, Running] = {}
+        for claim in dict.fromkeys(claims):
+            script = state.acquire([claim.key], owner, self._facts, [self._owner], 0, wait)
+            command = Command(script, timeout=wait + 2.0, label="lock", urgent=True)
+            try:
+                found[claim] = self._remotes.get(claim.host).start(command)
+            except RemoteError:
+                continue
+        for claim, running in found.items():
+            result = running.wait()
+            got, _ = state.parse_acquired(result.stdout)
+            if result.ok and claim.key in got:
+                tokens = mine._tokens.setdefault(claim.host, {})
+                tokens[claim.key] = f"{owner} {got[claim.key]}"
+        return mine
+
+    def holds(self, host: str, key: str) -> bool:
+        """Whether this lock is ours, as far as we know."""
+        return key in self._tokens.get(host, {})
+
+    def claims(self) -> list[Claim]:
+        """All that is held."""
+        return [Claim(host, key) for host, tokens in self._tokens.items() for key in tokens]
+
+    def give_back(self, claims: Iterable[Claim]) -> None:
+        """Only these; the rest stays held."""
+        parts: dict[str, dict[str, str]] = {}
+        for claim in claims:
+            if self.holds(claim.host, claim.key):
+                token = self._tokens[claim.host].pop(claim.key)
+                parts.setdefault(claim.host, {})[claim.key] = token
+        self._everywhere({host: state.release(tokens) for host, tokens in parts.items()})
+
     def release(self) -> None:
         """Give back what is held; a host that can't be reached keeps a lock that goes stale."""
-        self._stop.set()
-        if self._heart is not None:
-            self._heart.join()
+        self.retire()
+        for heart in self._hearts:
+            heart.join(HEART_STOPS)
         self._everywhere({host: state.release(tokens) for host, tokens in self._tokens.items()})
         self._tokens.clear()
 

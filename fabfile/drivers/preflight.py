@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from fabfile.balancers.model import ServerRef
+from fabfile.balancers.model import BackendReading, ServerRef
+from fabfile.drivers import journals
 from fabfile.drivers.balancers import Pool
 from fabfile.drivers.locks import describe
+from fabfile.drivers.operators import said
 from fabfile.errors import EvenkeelError, Locked, PreflightFailed, RemoteError
 from fabfile.inventory.model import Service
 from fabfile.remote import state
@@ -137,3 +139,47 @@ def refuse_unfinished(facts: Mapping[str, compose.HostFacts]) -> None:
             f"unfinished rollout {', '.join(found)} on {where}: `fab resume` finishes it,"
             " `fab abort` goes back, `fab repair` only puts weights back"
         )
+
+
+def refuse_left_over(service: Service, hosts: Iterable[str], remotes: Remotes) -> None:
+    """Raise :class:`Locked` when a balancer's host still has records of ``service`` to put back.
+
+    It was away when its rollout ended without it. (Of a rollout that runs, the locks tell.)
+    """
+    look = dict.fromkeys(hosts, f"{state.journal()}printf '== locks now\\n'\n{state.locks()}true\n")
+    found: dict[str, list[str]] = {}
+    for host, result in everywhere(remotes, look, "look for records", FACTS_TIMEOUT).items():
+        journal, _, locks = result.stdout.partition("== locks now\n")
+        alive = {
+            held.owner.partition(".")[0]
+            for held in state.parse_locks(locks)
+            if held.age < state.STALE_AFTER
+        }
+        for one in state.parse_journal(journal):
+            if one.rollout not in alive and one.undo and journals.service_of([one]) == service.name:
+                found.setdefault(one.rollout, []).append(host)
+    for rollout, places in found.items():
+        raise Locked(
+            f"{', '.join(places)}: rollout {rollout} ended without it and left servers to be put"
+            " back: run `fab repair`"
+        )
+
+
+def disagreements(service: Service, readings: Mapping[str, BackendReading]) -> list[str]:
+    """Servers that balancers of one entry have at different weights or states: one was away when
+    the others were changed, or somebody means it. Nothing is done about it."""
+    whole = {b.id: b for host in service.hosts for b in service.balancers_of(host)}
+    lines = []
+    for spec in service.balancers:
+        mine = [name for name, b in whole.items() if b.spec is spec and name in readings]
+        if spec.hosts == "self" or len(mine) < 2:
+            continue
+        for server in readings[mine[0]].servers:
+            seen = {n: s for n in mine if (s := readings[n].servers.get(server)) is not None}
+            states = {name: said(s) for name, s in seen.items()}
+            if len(set(states.values())) > 1:
+                shown = ", ".join(f"{text} on {name}" for name, text in states.items())
+                lines.append(
+                    f"{spec.backend}/{server}: its balancers disagree and stay so: {shown}"
+                )
+    return lines

@@ -16,14 +16,17 @@ from fabfile.drivers.locks import Claim, Locks
 from fabfile.drivers.preflight import (
     balancer_problems,
     connect,
+    disagreements,
     everywhere,
     facts_of,
     failed,
     refuse,
+    refuse_left_over,
     refuse_unfinished,
     unprovisioned,
 )
 from fabfile.drivers.stage import Images, stage
+from fabfile.drivers.without import Outside
 from fabfile.errors import EvenkeelError, PreflightFailed
 from fabfile.inventory.model import Balancer, Instance, Inventory, Service
 from fabfile.remote import state
@@ -59,6 +62,8 @@ class Wish:
     allow_outage: bool = False
     lock_wait: float = 0.0
     """Seconds to wait for somebody else's lock."""
+    allow_loss: bool = False
+    """A balancer that is left out (``service.without``) may serve all the same."""
 
 
 @dataclass
@@ -149,6 +154,7 @@ class Preparation:
         self._emit(PhaseStarted("preflight"))
         concerned = self._concerned()
         everybody = [b.host for b in self._pool.balancers]
+        self._check_left_out()
         connect(self._remotes, [*self._wish.hosts, *everybody])
         facts, problems = facts_of(self._service, self._wish.hosts, self._remotes)
         problems += unprovisioned(self._service, facts)
@@ -156,11 +162,23 @@ class Preparation:
         wrong, warnings = balancer_problems(self._pool, refs, [b.id for b in concerned])
         refuse([*problems, *wrong])
         refuse_unfinished(facts)
+        refuse_left_over(self._service, everybody, self._remotes)
         for text in warnings:
             self._emit(Notice(text))
         note = f"{len(facts)} hosts, {len(concerned)} balancers"
         self._emit(PhaseFinished("preflight", note))
         return facts
+
+    def _check_left_out(self) -> None:
+        if self._service.without:
+            outside = Outside(
+                self._inventory, self._service, self._remotes, self._emit, self._wish.hosts
+            )
+            outside.check(
+                self._service.without,
+                flag="--without-balancer",
+                allow_loss=self._wish.allow_loss,
+            )
 
     def _on_paper(self, images: Images) -> str:
         digest = images.local(self._wish.version)
@@ -226,6 +244,8 @@ class Preparation:
             if isinstance(answer, EvenkeelError):
                 raise PreflightFailed(f"nothing was changed: {answer}")
             found[name] = answer
+        for text in disagreements(self._service, found):
+            self._emit(Notice(text))
         return found
 
     def _refs(self, hosts: Iterable[str]) -> list[ServerRef]:
@@ -268,6 +288,8 @@ class Preparation:
             chosen=self._wish.chosen,
             watch=service.health.min_healthy,
             hooks=service.hooks,
+            without=self._service.without,
+            allow_loss=self._wish.allow_loss,
         )
 
     def _target(

@@ -6,21 +6,25 @@ What is known of it lies on the hosts; this machine need not be the one that beg
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from fabfile.balancers.model import BackendReading, ServerRef
+from fabfile.balancers.model import BackendReading, ServerRecord, ServerRef
 from fabfile.drivers import journals
-from fabfile.drivers.balancers import Pool
+from fabfile.drivers.balancers import Pool, backend_key
+from fabfile.drivers.dropping import Dropping
 from fabfile.drivers.freeze import claims
 from fabfile.drivers.hands import records_of
 from fabfile.drivers.hooks import dues
 from fabfile.drivers.identity import whoami
-from fabfile.drivers.locks import Locks
+from fabfile.drivers.locks import Claim, Locks
+from fabfile.drivers.missing import Gone, Missing, joined, missing, reduced, tell
 from fabfile.drivers.preflight import everywhere, facts_of, failed, refuse
 from fabfile.drivers.prepare import Prepared
+from fabfile.drivers.without import Outside
 from fabfile.errors import BadInput, EvenkeelError, PreflightFailed
-from fabfile.inventory.model import Service
+from fabfile.inventory.model import Inventory, Service
 from fabfile.remote import journal, state
 from fabfile.remote.pool import Remotes
 from fabfile.rollout.events import Event, Notice
@@ -52,6 +56,8 @@ class Unfinished:
     """What each host that could be asked knows of it."""
     damage: tuple[journals.Damage, ...] = ()
     """Files of it that are not as they were written."""
+    over: frozenset[str] = frozenset()
+    """Hosts on which it ended: others were away when it did."""
 
 
 class Taker:
@@ -63,11 +69,19 @@ class Taker:
         remotes: Remotes,
         emit: Callable[[Event], None],
         identity: str,
+        inventory: Inventory,
+        gone: Gone = Gone(),  # noqa: B008 (frozen)
         *,
         force: bool = False,
     ) -> None:
-        """``force``: take the locks over even from a holder that still gives signs of life."""
+        """``force``: take the locks over even from a holder that still gives signs of life.
+
+        ``gone``: what is left out of the rollout's end.
+        """
         self._service = service
+        self._inventory = inventory
+        self._gone = gone
+        self._missing: Missing | None = None
         self._remotes = remotes
         self._emit = emit
         self._identity = identity
@@ -98,10 +112,12 @@ class Taker:
             host: one for host, found in known.items() for one in found if one.rollout == ids[0]
         }
         read = journals.believed(ids[0], hosts)
-        self._check_inventory(read.plan)
+        self._settle(read.plan)
         wanted = self._expected(read.plan)
         others = journals.damaged(ids[0], hosts, read.plans, wanted)
-        return Unfinished(read.plan, read.number, hosts, (*read.damage, *others))
+        over = self._over(ids[0], hosts)
+        damage = (*read.damage, *others)
+        return Unfinished(read.plan, read.number, {**over, **hosts}, damage, frozenset(over))
 
     def take(
         self, found: Unfinished, mode: Recovery, *, dry: bool = False, before_rollout: str = ""
@@ -126,7 +142,7 @@ class Taker:
                 self._emit(Notice(owed.warning))
             for one in found.damage:
                 self._emit(Notice(str(one), one.host))
-            plan, readings = self._plan(found, mode)
+            plan, readings = self._plan(found, mode, dry)
             if not dry:
                 self._write(plan, found.number + 1)
                 self._keep_aside(found)
@@ -177,15 +193,30 @@ class Taker:
                 found.setdefault(host, {}).update(records)
         return found
 
-    def _check_inventory(self, plan: Plan) -> None:
-        hosts = {target.instance.host for target in plan.targets}
-        balancers = {record.ref.balancer for target in plan.targets for record in target.servers}
-        gone = sorted(hosts - set(self._service.hosts)) + sorted(balancers - set(self._pool.hands))
-        if gone:
-            raise BadInput(
-                f"rollout {plan.journal} touched {', '.join(gone)}, which the inventory no longer"
-                " has: put it back there until the rollout is ended"
-            )
+    def _over(
+        self, rollout: str, known: Mapping[str, state.Unfinished]
+    ) -> dict[str, state.Unfinished]:
+        """What is left of it on hosts on which it ended."""
+        others = [h for h in self._hosts() if h not in known and h not in self._unreachable]
+        look = dict.fromkeys(others, state.ended(rollout))
+        results = everywhere(self._remotes, look, "read the journal", LOOK_TIMEOUT)
+        found = {host: state.parse_journal(r.stdout) for host, r in results.items() if r.ok}
+        return {host: one for host, some in found.items() for one in some}
+
+    def _settle(self, plan: Plan) -> None:
+        """What the rollout's end does without; from here on its balancers are left alone."""
+        if self._missing is not None:
+            return
+        reachable = [host for host in self._service.hosts if host not in self._unreachable]
+        outside = Outside(
+            self._inventory, self._service, self._remotes, self._emit, tuple(reachable)
+        )
+        self._missing = missing(plan, self._service, self._gone, self._unreachable, outside)
+        tell(outside, plan, self._service)
+        if self._missing.balancers:
+            self._pool.close()
+            self._service = replace(self._service, without=self._missing.balancers)
+            self._pool = Pool(self._service, self._service.hosts, self._remotes, self._fence)
 
     # deciding
 
@@ -194,8 +225,10 @@ class Taker:
         return self._locks.fence(host, keys, effect)
 
     def _lock(self, plan: Plan) -> None:
-        hosts = dict.fromkeys(target.instance.host for target in plan.targets)
-        wanted = claims(self._service, list(hosts))
+        assert self._missing is not None
+        wanted = claims(self._service, _hosts_of(reduced(plan, self._missing)))
+        if self._missing.hosts:  # what they left behind on balancers is put back
+            wanted += [Claim(b.host, backend_key(b)) for b in self._pool.balancers]
         locks = Locks(
             self._remotes,
             f"{plan.journal}.{self._identity}",
@@ -211,19 +244,28 @@ class Taker:
         self._locks = locks
 
     def _plan(
-        self, unfinished: Unfinished, mode: Recovery
+        self, unfinished: Unfinished, mode: Recovery, dry: bool
     ) -> tuple[Plan, Mapping[str, BackendReading]]:
-        plan = unfinished.plan
+        assert self._missing is not None
         answers = self._pool.read()
         readings = {n: a for n, a in answers.items() if not isinstance(a, EvenkeelError)}
+        if self._missing.hosts or self._missing.balancers:
+            self._give_up(unfinished, readings, dry)
+        plan, new = joined(reduced(unfinished.plan, self._missing), self._service, readings)
+        for name in new:
+            self._emit(Notice("answers, and the rollout did not know it: it counts from now", name))
+        unfinished = replace(unfinished, plan=plan)
         hosts = dict.fromkeys(target.instance.host for target in plan.targets)
         asked = [host for host in hosts if host not in self._unreachable]
         facts, problems = facts_of(self._service, asked, self._remotes)
         for problem in problems:
             self._emit(Notice(problem))
+        instances = self._instances(unfinished, facts)
+        plan = _ended_elsewhere(plan, unfinished, instances)
+        unfinished = replace(unfinished, plan=plan)
         found = Found(
             plan,
-            self._instances(unfinished, facts),
+            instances,
             self._servers(unfinished, readings),
             tuple(host for host in hosts if host not in facts),
             tuple(sorted(set(answers) - set(readings))),
@@ -234,6 +276,21 @@ class Taker:
         for line in report(found, ended):
             self._emit(Notice(line))
         return ended, readings
+
+    def _give_up(
+        self, unfinished: Unfinished, readings: Mapping[str, BackendReading], dry: bool
+    ) -> None:
+        assert self._missing is not None
+        servers = self._servers(unfinished, readings)
+        dropping = Dropping(
+            unfinished.plan,
+            self._pool,
+            self._remotes,
+            self._fence,
+            servers,
+            lambda text: self._emit(Notice(text)),
+        )
+        dropping.give_up(self._missing.hosts, self._missing.balancers, dry=dry)
 
     def _instances(
         self, unfinished: Unfinished, facts: Mapping[str, compose.HostFacts]
@@ -266,9 +323,11 @@ class Taker:
                 continue
             host = self._pool.hands[ref.balancer].balancer.host
             reading = readings.get(ref.balancer)
+            name = f"server.{ref.backend}.{ref.server}"
             found[ref] = FoundServer(
-                _record(unfinished, host, f"server.{ref.backend}.{ref.server}"),
+                _record(unfinished, host, name),
                 reading.servers.get(ref.server) if reading else None,
+                _undo(unfinished, host, name, ref),
             )
         return found
 
@@ -297,6 +356,28 @@ class Taker:
         refuse([failed(result) for result in results.values() if not result.ok])
 
 
+def _ended_elsewhere(
+    plan: Plan, unfinished: Unfinished, instances: Mapping[str, FoundInstance]
+) -> Plan:
+    """The rollout ended without some hosts: elsewhere no version changes any more, and only what
+    those hosts still have recorded is put back."""
+    if not unfinished.over:
+        return plan
+    targets = []
+    for target in plan.targets:
+        found = instances.get(target.instance.id)
+        if target.instance.host not in unfinished.over or found is None:
+            targets.append(target)
+            continue
+        known = (target.wanted, target.earlier, target.runs)
+        runs = next((r for r in known if r is not None and r.id == found.release), None)
+        names = {f"server.{ref.backend}.{ref.server}" for ref in target.refs}
+        is_open = any(names & one.undo.keys() for one in unfinished.hosts.values())
+        kept = replace(target, wanted=runs or target.wanted, earlier=runs or target.earlier)
+        targets.append(replace(kept, change=target.change and is_open and runs is not None))
+    return replace(plan, targets=tuple(targets))
+
+
 def _hosts_of(plan: Plan) -> Sequence[str]:
     return list(dict.fromkeys(target.instance.host for target in plan.targets))
 
@@ -308,3 +389,16 @@ def _record(unfinished: Unfinished, host: str, name: str) -> Journal:
     if name in known.undo:
         return "open"
     return "done" if name in known.done else "absent"
+
+
+def _undo(unfinished: Unfinished, host: str, name: str, ref: ServerRef) -> ServerRecord | None:
+    """The open record of ``ref`` as its host has it; ``None`` where that can't be read."""
+    known = unfinished.hosts.get(host)
+    try:
+        raw = json.loads(known.undo[name]) if known else {}
+        uweight, admin, process = int(raw["uweight"]), raw["admin"], int(raw["process"])
+    except (KeyError, TypeError, ValueError):
+        return None
+    if admin not in ("ready", "drain", "maint") or not 0 <= uweight <= 256:
+        return None
+    return ServerRecord(ref, uweight, admin, process)

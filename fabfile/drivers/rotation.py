@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from fabfile.balancers.haproxy import change
 from fabfile.balancers.model import BackendReading, ServerReading, ServerRecord, ServerRef
 from fabfile.drivers.balancers import Pool
+from fabfile.drivers.operators import Operators
 from fabfile.errors import EvenkeelError, RemoteError
 from fabfile.inventory.model import DrainMode
 from fabfile.rollout.plan import Target
@@ -41,8 +42,9 @@ Answers = Mapping[str, BackendReading | EvenkeelError]
 class Rotation:
     """The servers of one service's instances; thread-safe."""
 
-    def __init__(self, pool: Pool, mode: DrainMode) -> None:
+    def __init__(self, pool: Pool, mode: DrainMode, operators: Operators) -> None:
         self._pool = pool
+        self._operators = operators
         self._mode = mode
         self._after_order: dict[str, tuple[Servers, Answers]] = {}
         """What the last order of each instance was read back as: an await's first look."""
@@ -74,6 +76,7 @@ class Rotation:
         while True:
             servers, answers = look or self._look(step.target)
             look = None
+            self._operators.look(step.target, answers)
             waited = time.monotonic() - began
             undone = sorted(
                 {ref.balancer for ref, s in servers.items() if not _stays_out(s, step.maint)}
@@ -118,23 +121,34 @@ class Rotation:
         def commands(record: ServerRecord) -> Iterable[str]:
             return () if record.admin == "maint" else change.admit_first(record.ref, checked=True)
 
-        seen, _ = self._look(target)
+        seen, answers = self._look(target)
+        target = self._operators.look(target, answers)
         if all(server.checked for server in seen.values()):
             self._order(target, commands)
 
     def admit(self, step: Admit) -> Outcome:
-        """Out of maint as a failed server, then recorded weight and state: checks let it in."""
-        seen, _ = self._look(step.target)
+        """Out of maint as a failed server, then recorded weight and state: checks let it in.
+
+        A balancer that can't be asked does not keep the others from taking it in.
+        """
+        answers = self._answers(step.target)
+        target = self._operators.look(step.target, answers)
 
         def commands(record: ServerRecord) -> Iterable[str]:
+            answer = answers[record.ref.balancer]
+            if isinstance(answer, EvenkeelError) or record.ref.server not in answer.servers:
+                return ()
+            seen = answer.servers[record.ref.server]
             if record.admin == "maint":  # an operator's: it stays where it was
-                return change.set_weight(record.ref, record.uweight)
+                weight = change.set_weight(record.ref, record.uweight)
+                shut = seen.admin == "maint"
+                return weight if shut else (*weight, *change.set_state(record.ref, "maint"))
             back = change.admit(record.ref, record.uweight, record.admin)
-            if seen[record.ref].admin != "maint":  # checked anew since its old container went
+            if seen.admin != "maint":  # checked anew since its old container went
                 return back
-            return (*change.admit_first(record.ref, checked=seen[record.ref].checked), *back)
+            return (*change.admit_first(record.ref, checked=seen.checked), *back)
 
-        self._order(step.target, commands)
+        self._order(target, commands)
         return Done()
 
     def await_admitted(self, step: AwaitAdmitted) -> Outcome:
@@ -142,14 +156,15 @@ class Rotation:
         began = time.monotonic()
         look = self._after_order.pop(step.target.instance.id, None)
         while True:
-            servers, _ = look or self._look(step.target)
+            servers, answers = look or self._look(step.target)
             look = None
-            undone = [r for r in step.target.servers if not is_restored(r, servers[r.ref])]
+            target = self._operators.look(step.target, answers)
+            undone = [r for r in target.servers if not is_restored(r, servers[r.ref])]
             if undone:
                 return Reverted(tuple(sorted({r.ref.balancer for r in undone})))
             down = [
                 ref
-                for record in step.target.servers
+                for record in target.servers
                 if record.admin == "ready" and not servers[ref := record.ref].up
             ]
             if not down:
@@ -161,11 +176,11 @@ class Rotation:
 
     def restore(self, step: Restore) -> Outcome:
         """Recorded weight and state at once: the container never stopped."""
+        target = self._operators.look(step.target, self._answers(step.target))
         servers = self._order(
-            step.target,
-            lambda record: change.admit(record.ref, record.uweight, record.admin),
+            target, lambda record: change.admit(record.ref, record.uweight, record.admin)
         )
-        wrong = [str(r.ref) for r in step.target.servers if not is_restored(r, servers[r.ref])]
+        wrong = [str(r.ref) for r in target.servers if not is_restored(r, servers[r.ref])]
         return Failed(f"not restored: {', '.join(wrong)}") if wrong else Done()
 
     def _order(self, target: Target, commands: Callable[[ServerRecord], Iterable[str]]) -> Servers:
@@ -174,12 +189,16 @@ class Rotation:
         for record in target.servers:
             lines.setdefault(record.ref.balancer, []).extend(commands(record))
         answers = self._pool.change(lines)
+        self._operators.ordered(target, answers)
         servers = _servers(target, answers)
         self._after_order[target.instance.id] = (servers, answers)
         return servers
 
+    def _answers(self, target: Target) -> Answers:
+        return self._pool.read(dict.fromkeys(ref.balancer for ref in target.refs))
+
     def _look(self, target: Target) -> tuple[Servers, Answers]:
-        answers = self._pool.read(dict.fromkeys(ref.balancer for ref in target.refs))
+        answers = self._answers(target)
         return _servers(target, answers), answers
 
 

@@ -241,6 +241,8 @@ class Service:
     """Seconds between SIGTERM and SIGKILL (Compose's ``stop_grace_period``)."""
     variables: Mapping[str, object] = field(default_factory=dict)
     """Free values for the service's templates."""
+    without: tuple[str, ...] = ()
+    """Ids of balancers that are left out of this run; hosts.yaml never says that."""
 
     @property
     def project(self) -> str:
@@ -262,10 +264,11 @@ class Service:
             for name in ((host,) if spec.hosts == "self" else spec.hosts)
         ]
         names = [name for name, _ in found]
-        return tuple(
+        named = (
             Balancer(name if names.count(name) == 1 else f"{name}/{spec.backend}", name, spec)
             for name, spec in found
         )
+        return tuple(balancer for balancer in named if balancer.id not in self.without)
 
     def server_name(self, spec: BalancerSpec, instance: Instance) -> str:
         """What ``spec``'s backend calls ``instance``."""

@@ -24,6 +24,8 @@ class Command:
     timeout: float = 30.0
     label: str = ""
     """What a person reads in an error: ``docker compose up app_1``."""
+    urgent: bool = False
+    """Never queued behind commands that are not: a sign of life, or a last order."""
 
 
 @dataclass(frozen=True)

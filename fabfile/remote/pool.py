@@ -6,11 +6,12 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Protocol
 
 from fabfile.errors import BadInput, RemoteError
 from fabfile.inventory.model import Host, Inventory
-from fabfile.remote.base import Transport
+from fabfile.remote.base import Command, Lines, Result, Running, Transport
 from fabfile.remote.connection import HANDSHAKES
 from fabfile.remote.dialer import Dialer, host_at, is_address
 from fabfile.remote.local import LocalTransport
@@ -107,6 +108,38 @@ class Remotes:
         if entry.connection == "local":
             return LocalTransport(entry.name)
         return SshTransport(entry.name, self._dialer.connection(entry))
+
+
+class Urgent:
+    """The same hosts, for commands that never wait behind others; see ``base.Command.urgent``."""
+
+    def __init__(self, remotes: Remotes) -> None:
+        self._remotes = remotes
+
+    def get(self, name: str) -> Transport:
+        """As :meth:`Remotes.get`."""
+        return _UrgentTransport(self._remotes.get(name))
+
+
+class _UrgentTransport:
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    @property
+    def name(self) -> str:
+        return self._transport.name
+
+    def start(self, command: Command) -> Running:
+        return self._transport.start(replace(command, urgent=True))
+
+    def run(self, command: Command) -> Result:
+        return self.start(command).wait()
+
+    def converse(self, command: Command, *, marker: str) -> Lines:
+        return self._transport.converse(command, marker=marker)
+
+    def close(self) -> None:
+        """It is not ours to close."""
 
 
 def _close(transport: Transport) -> None:

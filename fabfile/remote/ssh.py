@@ -21,6 +21,8 @@ from fabfile.remote.slots import Slots
 
 COMMANDS = 7
 """Commands of one host at a time; more wait their turn."""
+URGENT = 1
+"""How many of them only what is urgent may take: it never waits for a command that takes long."""
 CONVERSATIONS = 2
 """Kept free for :meth:`SshTransport.converse`. With one to spare (sshd is a little slow to count
 an ended session out) this stays below sshd's MaxSessions of 10."""
@@ -38,7 +40,7 @@ class SshTransport:
     def __init__(self, name: str, connection: HostConnection) -> None:
         self._name = name
         self._connection = connection
-        self._commands = Slots(COMMANDS)
+        self._commands = Slots(COMMANDS, URGENT)
         self._conversations = Slots(CONVERSATIONS)
 
     @property
@@ -56,12 +58,13 @@ class SshTransport:
         Raises :class:`Unreachable` (``HostKeyRefused``) when there is no connection to be had.
         """
         self.connect()
-        ours = self._commands.try_take()
+        urgent = command.urgent
+        ours = self._commands.try_take(urgent=urgent)
 
         def session() -> paramiko.Channel:
             if not ours:
-                self._commands.take()
-            return self._session(self._commands)
+                self._commands.take(urgent=urgent)
+            return self._session(self._commands, urgent=urgent)
 
         running = SshRunning(self._name, command, session, self._commands.release)
         if ours:
@@ -96,7 +99,7 @@ class SshTransport:
         with contextlib.suppress(Exception):
             self._connection.close()
 
-    def _session(self, slots: Slots) -> paramiko.Channel:
+    def _session(self, slots: Slots, *, urgent: bool = False) -> paramiko.Channel:
         """A new session for the slot we hold; when it raises, the slot was given back."""
         tries = refusals = 0
         while True:
@@ -110,7 +113,7 @@ class SshTransport:
             except (paramiko.SSHException, OSError, EOFError) as error:
                 if _is_refusal(error, transport):
                     refusals += 1
-                    self._refused(slots, refusals, error)
+                    self._refused(slots, refusals, error, urgent)
                     continue
                 # Nothing was sent yet, so one more try on a fresh connection is safe.
                 transport.close()
@@ -126,7 +129,7 @@ class SshTransport:
             if transport is not None:
                 return transport
 
-    def _refused(self, slots: Slots, refusals: int, error: Exception) -> None:
+    def _refused(self, slots: Slots, refusals: int, error: Exception, urgent: bool) -> None:
         """A live sshd refused a session, the ``refusals``-th time in a row: wait.
 
         The first times it may only be late: it reads our close and our next open in one go, and
@@ -139,7 +142,7 @@ class SshTransport:
             raise Unreachable(
                 self._name, "sshd allows no further session: raise its MaxSessions"
             ) from error
-        slots.take()
+        slots.take(urgent=urgent)
 
 
 def _is_refusal(error: Exception, transport: paramiko.Transport) -> bool:

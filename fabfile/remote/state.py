@@ -83,8 +83,11 @@ def acquire(
     facts: Mapping[str, object],
     over: Iterable[str] = (),
     stale: int = STALE_AFTER,
+    wait: int | None = None,
 ) -> str:
     """Take every lock of ``keys`` on this host, or none of them.
+
+    An effect that is at work is waited for ``wait`` seconds (:data:`FLOCK_WAIT`).
 
     A lock of one of the owners ``over``, or of a recovery of it (``OWNER.…``), is taken over when
     it gave no sign of life for ``stale`` seconds. Prints ``got KEY EPOCH`` for each; exit 73 and
@@ -96,7 +99,7 @@ def acquire(
         owner=owner,
         facts=json.dumps(dict(facts), sort_keys=True),
         root=ROOT,
-        wait=FLOCK_WAIT,
+        wait=FLOCK_WAIT if wait is None else wait,
         over=" ".join(over),
         stale=stale,
     )
@@ -273,6 +276,12 @@ def journal_is() -> str:
 def journal() -> str:
     """Print every unfinished rollout this host knows of, for :func:`parse_journal`."""
     return journal_is() + script(SHELL / "journal.sh", root=ROOT)
+
+
+def ended(rollout: str) -> str:
+    """Print, for :func:`parse_journal`, what is left of a rollout that ended on this host;
+    nothing where it did not."""
+    return script(SHELL / "ended.sh", root=ROOT, rollout=rollout)
 
 
 @dataclass

@@ -369,7 +369,7 @@ class Engine:
         self._failures = 0
         targets = [t.back() for t in reversed(self._upgraded) if t.earlier is not None]
         targets.sort(key=lambda target: self._ledger.serves(target.refs))
-        size = max(len(hosts) for hosts in self.plan.batches)
+        size = max((len(hosts) for hosts in self.plan.batches), default=1)
         hosts = list(dict.fromkeys(target.instance.host for target in targets))
         batches = [tuple(hosts[i : i + size]) for i in range(0, len(hosts), size)]
         self._backlog = deque(batches_of(batches, targets))

@@ -124,6 +124,13 @@ class Plan:
     """Recovery's: the rollout it ends. Targets, batches and policy are that rollout's."""
     hooks: Hooks = field(default_factory=Hooks)
 
+    without: tuple[str, ...] = ()
+    """Ids of balancers that could not be asked and are left out: they serve nobody."""
+    allow_loss: bool = False
+    """They may serve all the same: that was accepted."""
+    dropped: tuple[str, ...] = ()
+    """Recovery's: hosts and balancers that were given up, with all that was recorded of them."""
+
     @property
     def journal(self) -> str:
         """Whose folder on the hosts holds this plan and its records."""
@@ -211,6 +218,8 @@ def _plan(raw: dict[str, Any]) -> Plan:
             "targets": tuple(map(_target, raw["targets"])),
             "baseline": tuple(map(_record, raw["baseline"])),
             "summed": tuple(raw["summed"]),
+            "without": tuple(raw.get("without", ())),
+            "dropped": tuple(raw.get("dropped", ())),
             "policy": RolloutPolicy(**policy),
             "drain": Drain(**raw["drain"]),
             "hooks": Hooks(**raw.get("hooks", {})),

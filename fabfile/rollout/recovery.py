@@ -43,6 +43,9 @@ class FoundServer:
     record: Journal
     reading: ServerReading | None
     """``None``: its balancer can't be asked."""
+    undo: ServerRecord | None = None
+    """What the record on the balancer's host says, which may be newer than the plan: an operator
+    changed the server before its turn, or in the middle of it."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +135,8 @@ def _kept(found: Found, records: Iterable[ServerRecord]) -> tuple[ServerRecord, 
 
 def _as_meant(record: ServerRecord, server: FoundServer) -> ServerRecord:
     """What has to be there in the end: what was recorded, or what an operator has made of it."""
+    if server.record == "open" and server.undo is not None:
+        return replace(record, uweight=server.undo.uweight, admin=server.undo.admin)
     if server.reading is None or server.record in ("open", "unknown"):
         return record
     return replace(record, uweight=server.reading.uweight, admin=server.reading.admin)
@@ -263,8 +268,15 @@ def report(found: Found, plan: Plan) -> list[str]:
         f" begun by {frozen.owner or 'somebody'}"
         + (f", {frozen.mode} of it begun ({frozen.id})" if frozen.of else "")
     ]
-    lines += [f"{host}: can't be reached" for host in found.unreachable]
-    lines += [f"{name}: this balancer can't be asked" for name in found.silent]
+    lines += [
+        f"{host}: can't be reached; if it is gone for good: --drop {host}"
+        for host in found.unreachable
+    ]
+    lines += [
+        f"{name}: this balancer can't be asked; to go on without it: --without-balancer {name},"
+        f" or --drop {name} if it is gone for good"
+        for name in found.silent
+    ]
     lines += [_Line(target, plan, found).text() for target in plan.changing]
     lines += _operators(found, plan)
     rest = len(plan.targets) - len(plan.changing)

@@ -249,6 +249,16 @@ def test_a_heartbeat_is_never_queued_behind_running_commands(remotes: Remotes) -
     assert {one.wait().exit_code for one in busy} == {0}
 
 
+def test_what_is_urgent_is_never_queued_behind_running_commands(remotes: Remotes) -> None:
+    host = remotes.get("web1")
+    busy = [host.start(Command("sleep 2")) for _ in range(20)]
+    began = time.monotonic()
+    for _ in range(3):
+        assert host.run(Command("echo beat", urgent=True)).stdout == "beat\n"
+    assert time.monotonic() - began < 1.5
+    assert {one.wait().exit_code for one in busy} == {0}
+
+
 def test_a_late_answer_is_never_taken_for_the_next_one(remotes: Remotes) -> None:
     script = answer_lines('[ "$line" = slow ] && sleep 1; echo "$line"', "END")
     lines = remotes.get("web1").converse(Command(script, label="socket"), marker="END")

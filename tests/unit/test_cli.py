@@ -8,8 +8,11 @@ import pytest
 
 from fabfile import cli
 from fabfile.drivers import deploy as d
+from fabfile.drivers import signals as s
+from fabfile.drivers.signals import STOPPING
 from fabfile.errors import BadInput
 from fabfile.rollout.events import Notice, RolloutFinished
+from tests.unit.drivers import fakes
 from tests.unit.drivers.fakes import plan
 
 YAML = """\
@@ -98,6 +101,7 @@ class FakeDriver:
 
     def __init__(self, *_):
         self.heard = []
+        self.hurried = False
 
     def run(self):
         FakeDriver.meanwhile(self)
@@ -105,6 +109,17 @@ class FakeDriver:
 
     def interrupt(self, why):
         self.heard.append(why)
+
+    def hurry(self):
+        self.hurried = True
+
+
+@pytest.fixture(autouse=True)
+def signals_as_they_were():
+    before = {number: signal.getsignal(number) for number in STOPPING}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture
@@ -119,6 +134,12 @@ def run(monkeypatch, inventory):
         monkeypatch.setattr(FakeDriver, "meanwhile", staticmethod(meanwhile))
         monkeypatch.setattr(d, "Preparation", lambda *_: SimpleNamespace(run=prepare))
         return d.deploy(inventory, None, "r1", lambda _: None)[1]
+
+    def left(code):
+        raise SystemExit(code)
+
+    monkeypatch.setattr(d, "leave", left)
+    monkeypatch.setattr(s, "leave", left)
 
     deploy.closed = closed
     return deploy
@@ -141,10 +162,9 @@ def test_a_signal_is_heard_by_the_rollout_and_told_by_the_exit_code(run, number,
         os.kill(os.getpid(), number)
         heard.extend(driver.heard)
 
-    before = signal.getsignal(number)
     assert run("interrupted", meanwhile) == code
     assert heard == [f"interrupted by {number.name}"]
-    assert signal.getsignal(number) is before
+    assert signal.getsignal(number) is s._at_once, "on its way out nothing asks for a traceback"
 
 
 def test_a_signal_that_came_too_late_does_not_hide_what_is_left_broken(run):
@@ -166,6 +186,77 @@ def test_a_sigterm_while_preparing_ends_it_in_order(run):
         run("done", prepare=prepare)
     assert caught.value.code == 143
     assert gone
+
+
+def test_a_second_signal_ends_it_with_6_and_gives_nothing_back_in_passing(run):
+    def twice(driver):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)
+        assert driver.heard == ["interrupted by SIGINT"]
+        assert driver.hurried
+
+    with pytest.raises(SystemExit) as ended:
+        run("needs-repair", meanwhile=twice)
+    assert ended.value.code == 6
+
+
+def test_a_third_signal_waits_for_nothing(run):
+    def thrice(driver):
+        for _ in range(3):
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(SystemExit) as ended:
+        run("needs-repair", meanwhile=thrice)
+    assert ended.value.code == 6
+
+
+def test_a_deploy_that_was_told_to_outlive_its_terminal_does(run):
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    heard = []
+
+    def hang_up(driver):
+        signal.raise_signal(signal.SIGHUP)
+        heard.extend(driver.heard)
+
+    assert run("done", meanwhile=hang_up) == 0
+    assert heard == []
+
+
+def test_a_signal_after_the_first_does_not_break_into_the_tidying_up(run):
+    def interrupted():
+        signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        run("done", prepare=interrupted)
+    assert signal.getsignal(signal.SIGINT) is s._at_once
+
+
+@pytest.mark.parametrize("names", [["lb9"], ["lb1", "lb2,lb9"]])
+def test_a_balancer_that_is_none_is_named_with_those_that_are(names):
+    with pytest.raises(BadInput, match=r"--without-balancer: lb9 is none of lb1, lb2"):
+        cli.left_out(fakes.SHOP, names, allow_loss=False)
+
+
+def test_balancers_are_left_out_by_name_or_list():
+    found = cli.left_out(fakes.SHOP, ["lb1,lb2"], allow_loss=True)
+    assert found.without == ("lb1", "lb2")
+    assert found.balancers_of("web1") == ()
+    with pytest.raises(BadInput, match="--allow-loss says nothing without"):
+        cli.left_out(fakes.SHOP, [], allow_loss=True)
+
+
+@pytest.mark.parametrize("name", ["deploy", "plan", "rollback", "resume", "abort", "repair"])
+def test_flags_that_may_be_repeated_are_lists_of_whole_names(name):
+    import fabfile
+
+    task = fabfile.namespace[name]
+    found = {n: a for a in task.get_arguments() for n in a.names}
+    flags = {"without-balancer", *(["drop"] if name in ("resume", "abort", "repair") else [])}
+    for flag in flags:
+        argument = found[flag]
+        argument.set_value("lb1")
+        argument.set_value("lb2")
+        assert argument.value == ["lb1", "lb2"]
 
 
 # history

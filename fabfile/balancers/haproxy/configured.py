@@ -71,6 +71,46 @@ def ports(text: str) -> dict[str, int]:
     }
 
 
+def frontends(text: str, backend: str) -> tuple[tuple[str, int], ...]:
+    """Address (empty: every one) and port of each ``bind`` whose requests may reach ``backend``.
+
+    A ``use_backend`` that is computed may be any. Sockets and ranges of ports without a number at
+    their start are left out.
+    """
+    found = []
+    for section in _sections(text):
+        if section[0] != ("listen", backend) and not _leads_to(section, backend):
+            continue
+        for line in section[1:]:
+            if line[0] == "bind" and len(line) > 1:
+                found += [spot for word in line[1].split(",") if (spot := _spot(word))]
+    return tuple(dict.fromkeys(found))
+
+
+def _leads_to(section: list[Line], backend: str) -> bool:
+    if section[0][0] not in ("frontend", "listen"):
+        return False
+    targets = [line[1] for line in section[1:] if line[0] in _CHOOSING and len(line) > 1]
+    return any(target == backend or "%[" in target for target in targets)
+
+
+_CHOOSING = ("default_backend", "use_backend")
+
+
+def _spot(word: str) -> tuple[str, int] | None:
+    """``*:80``, ``:80``, ``10.0.0.1:80``, ``[::]:80``, ``ipv4@:80``; ``None``: no TCP port."""
+    plain = word.rpartition("@")[2] if word.startswith(("ipv4@", "ipv6@", "tcp@")) else word
+    host, colon, port = plain.rpartition(":")
+    number = port.split("-", 1)[0]
+    if not colon or not number.isdigit() or "@" in plain or plain.startswith("/"):
+        return None
+    host = host.strip("[]")
+    return ("" if host in _EVERYWHERE else host), int(number)
+
+
+_EVERYWHERE = ("*", "0.0.0.0", "::")  # noqa: S104 (read, not bound)
+
+
 def _headers(backend: str) -> tuple[Line, Line]:
     return ("backend", backend), ("listen", backend)
 

@@ -87,6 +87,19 @@ def test_a_haproxy_that_stays_away_is_not_waited_for_for_ever(hand, lb1):
         hand.change("set server app/s1 weight 0")
 
 
+def test_a_haproxy_that_stays_away_is_waited_for_once_and_not_at_every_look(hand, lb1):
+    lb1.on("FENCED", exit_code=93, stderr="evenkeel: nobody answers at x")
+    for _ in range(2):
+        lb1.commands.clear()
+        with pytest.raises(EvenkeelError):
+            hand.change("set server app/s1 weight 0")
+    assert len(lb1.commands) == 1
+    lb1.on("FENCED", said(1))
+    assert hand.change("set server app/s1 weight 0").servers
+    lb1.on("FENCED", exit_code=93, stderr="evenkeel: nobody answers", times=3)
+    assert hand.change("set server app/s1 weight 0").servers, "it reloads: it is given a moment"
+
+
 def test_a_missing_permission_is_told_at_once(hand, lb1):
     lb1.on("FENCED", exit_code=92, stderr="evenkeel: permission denied")
     began = time.monotonic()

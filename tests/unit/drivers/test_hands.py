@@ -253,7 +253,8 @@ def test_restored_is_judged_by_what_is_read_back(fleet):
 
 def test_each_record_lies_on_the_host_it_concerns(fleet):
     both = target(record("lb1"), record("lb2"))
-    assert made(fleet).do(s.Record(both, "undo")) == s.Done()
+    pool = FakePool(lb1=[server()], lb2=[server()])
+    assert made(fleet, pool).do(s.Record(both, "undo")) == s.Done()
     assert "undo/instance.shop.app_1.json" in fleet["web1"].scripts[0]
     for name in ("lb1", "lb2"):
         (script,) = fleet[name].scripts
@@ -282,6 +283,106 @@ def test_whoever_lost_its_lock_is_told_so(fleet):
     fleet["lb1"].on("undo", exit_code=75)
     outcome = made(fleet).do(s.Record(target(), "undo"))
     assert outcome.reason == "lb1: another controller has taken over; nothing was changed"
+
+
+# operators
+
+
+def written(fleet, name="lb1"):
+    """The undo records on a balancer's host, in the order they were written."""
+    found = [script for script in fleet[name].scripts if "printf '%s\\n' '" in script]
+    return [json.loads(t.split("printf '%s\\n' '")[1].split("' >")[0]) for t in found]
+
+
+def test_a_weight_changed_before_an_instances_turn_is_what_comes_back(fleet):
+    pool = FakePool(lb1=[server(uweight=40), OUT, server(uweight=40)])
+    hands = made(fleet, pool)
+    hands.do(s.Record(target(), "undo"))
+    assert written(fleet)[0]["uweight"] == 40
+    assert hands.notices == [
+        (
+            "web1",
+            "somebody changed lb1:shop/web1_app_1 from weight 100 to weight 40: theirs is kept",
+        )
+    ]
+    hands.do(s.TakeOut(target()))
+    assert hands.do(s.Restore(target())) == s.Done()
+    assert pool.changes[-1]["lb1"][0] == "set server shop/web1_app_1 weight 40"
+
+
+def test_what_a_recovery_finds_at_weight_0_was_nobodys_will(fleet):
+    found = replace(target(), task="replace")
+    hands = made(fleet, FakePool(lb1=[OUT]), plan(found))
+    hands.do(s.Record(replace(found, task="roll"), "undo"))
+    assert written(fleet)[0]["uweight"] == 100
+    assert hands.notices == []
+
+
+@pytest.mark.parametrize(
+    ("mode", "theirs", "kept"),
+    [
+        ("weight", {"uweight": 30, "weight": 30}, (30, "ready")),
+        ("weight", {"uweight": 0, "weight": 0, "admin": "maint"}, (100, "maint")),
+        ("drain", {"admin": "drain", "uweight": 30}, (30, "ready")),
+        ("drain", {"admin": "maint"}, (100, "maint")),
+    ],
+)
+def test_a_change_in_mid_drain_is_kept_and_written_down(fleet, mode, theirs, kept):
+    drained = OUT if mode == "weight" else server(admin="drain", weight=0)
+    pool = FakePool(lb1=[server(), drained, server(**theirs)])
+    hands = made(fleet, pool, plan(drain=Drain(mode=mode)))
+    hands.do(s.Record(target(), "undo"))
+    hands.do(s.TakeOut(target()))
+    hands.do(s.AwaitIdle(target(), 0.01, maint=False))
+    assert (written(fleet)[-1]["uweight"], written(fleet)[-1]["admin"]) == kept
+    hands.do(s.Admit(target()))
+    assert hands._operators.record(record()).uweight == kept[0]
+    assert f"set server shop/web1_app_1 weight {kept[0]}" in pool.changes[-1]["lb1"]
+    assert len(hands.notices) == 1
+
+
+def test_a_change_in_maint_is_seen_before_the_return(fleet):
+    pool = FakePool(lb1=[server(), MAINT, replace(MAINT, uweight=30), server(uweight=30)])
+    hands = made(fleet, pool)
+    hands.do(s.Record(target(), "undo"))
+    hands.do(s.Shut(target()))
+    hands.do(s.Admit(target()))
+    assert "set server shop/web1_app_1 weight 30" in pool.changes[-1]["lb1"]
+    assert hands.do(s.AwaitAdmitted(target(), 1)) == s.Done()
+
+
+def test_a_change_after_the_return_is_kept_and_not_undone(fleet):
+    pool = FakePool(lb1=[MAINT, server(up=False), server(uweight=30)])
+    hands = made(fleet, pool)
+    hands.do(s.Admit(target()))
+    assert hands.do(s.AwaitAdmitted(target(), 1)) == s.Done()
+    assert hands.notices[0][1].endswith("from weight 100 to weight 30: theirs is kept")
+
+
+def test_a_reload_is_no_operator(fleet):
+    pool = FakePool(lb1=[server(), OUT, (server(uweight=30), 8)])
+    hands = made(fleet, pool)
+    hands.do(s.Record(target(), "undo"))
+    hands.do(s.TakeOut(target()))
+    seen = hands.do(s.AwaitIdle(target(), 0.01, maint=False))
+    assert isinstance(seen, s.Reverted)
+    assert hands.notices == []
+
+
+def test_a_balancer_that_died_does_not_keep_the_others_from_taking_it_in(fleet):
+    gone = RemoteError("lb2", "gone")
+    pool = FakePool(lb1=[MAINT, server()], lb2=[gone])
+    both = target(record("lb1"), record("lb2"))
+    assert made(fleet, pool).do(s.Admit(both)) == s.Failed("lb2: gone", "")
+    assert "set server shop/web1_app_1 state ready" in pool.changes[-1]["lb1"]
+    assert pool.changes[-1]["lb2"] == []
+
+
+def test_what_was_changed_of_servers_that_are_through_is_told(fleet):
+    pool = FakePool(lb1=[server(uweight=30)])
+    hands = made(fleet, pool, plan(baseline=(record(),)))
+    assert hands.differences() == ["lb1:shop/web1_app_1: weight 30, it was weight 100: kept"]
+    assert made(fleet, pool, plan(baseline=(record(uweight=30),))).differences() == []
 
 
 # containers
@@ -367,7 +468,8 @@ def test_a_health_check_whose_connection_broke_is_made_again(fleet):
 
 
 def test_records_can_be_read_as_json(fleet):
-    made(fleet).do(s.Record(target(record(uweight=37, admin="drain")), "undo"))
+    pool = FakePool(lb1=[server(uweight=37, admin="drain")])
+    made(fleet, pool).do(s.Record(target(record(uweight=37, admin="drain")), "undo"))
     text = fleet["lb1"].scripts[0].split("printf '%s\\n' '")[1].split("' >")[0]
     found = json.loads(text)
     assert (found["uweight"], found["admin"], found["ref"]["backend"]) == (37, "drain", "shop")

@@ -1,5 +1,7 @@
 """The locks of one rollout over several hosts, on hosts of paper and in a real sh."""
 
+import threading
+
 import pytest
 
 from fabfile.drivers import locks as locks_module
@@ -102,8 +104,6 @@ def test_both_kinds_of_lock_on_one_host_are_one_question(fleet):
 
 
 def test_a_lock_that_was_taken_over_is_told(fleet, monkeypatch):
-    import threading
-
     monkeypatch.setattr(locks_module, "HEARTBEAT", 0.01)
     fleet["lb1"].on("touch -c", exit_code=state.EXIT_FENCED)
     fleet["web2"].on("touch -c", lose="before")
@@ -116,6 +116,40 @@ def test_a_lock_that_was_taken_over_is_told(fleet, monkeypatch):
     with made(fleet, lost=hear):
         assert told.wait(5)
     assert set(lost) == {"lb1"}
+
+
+def test_a_host_that_hangs_does_not_make_the_locks_of_others_stale(fleet, monkeypatch):
+    monkeypatch.setattr(locks_module, "HEARTBEAT", 0.01)
+    monkeypatch.setattr(locks_module, "HEART_STOPS", 0.01)
+    hangs, beats, enough = threading.Event(), [], threading.Event()
+
+    def hang(_):
+        hangs.wait(10)
+        return ""
+
+    def beat(_):
+        beats.append(1)
+        if len(beats) == 3:
+            enough.set()
+        return ""
+
+    fleet["web1"].on("touch -c", hang)
+    fleet["web2"].on("touch -c", beat)
+    with made(fleet):
+        assert enough.wait(5), "web2 hears nothing while web1 hangs"
+        hangs.set()
+    assert all(c.urgent for c in fleet["web2"].commands if "touch -c" in c.script)
+
+
+def test_who_retires_gives_nothing_back_and_no_sign_of_life(fleet, monkeypatch):
+    monkeypatch.setattr(locks_module, "HEARTBEAT", 0.01)
+    locks = made(fleet)
+    locks.acquire()
+    locks.retire()
+    for heart in locks._hearts:
+        heart.join(5)
+        assert not heart.is_alive()
+    assert not any(given_back(host) for host in fleet.hosts.values())
 
 
 def test_giving_back_does_not_mind_a_host_that_is_gone(fleet):

@@ -28,7 +28,8 @@ def journal(plan="", rollout="r1", **undo):
 
 @pytest.fixture
 def fleet(tmp_path, monkeypatch):
-    found = Fleet(fakes.inventory(tmp_path))
+    found = Fleet(inventory := fakes.inventory(tmp_path))
+    found.inventory = inventory
     found.on("rm -f|head -n 1")
     found.on(f"{WRITE}|{ASIDE}")
     found.on(FACTS, facts(kept=json.dumps({"release": "old", "version": "1.0", "digest": DIGEST})))
@@ -38,13 +39,13 @@ def fleet(tmp_path, monkeypatch):
         found[name].on(JOURNAL, journal())
     pool = FakePool(lb1=[server()], lb2=[server()])
     monkeypatch.setattr(r, "Pool", lambda *_: pool)
-    monkeypatch.setattr(Locks, "_beat", lambda _: None)
+    monkeypatch.setattr(Locks, "_beat", lambda *_: None)
     return found
 
 
 def taker(fleet):
     said = []
-    made = r.Taker(fakes.SHOP, fleet.remotes, said.append, "r2")
+    made = r.Taker(fakes.SHOP, fleet.remotes, said.append, "r2", fleet.inventory)
     made.said = lambda: [f"{e.host}: {e.text}" for e in said if isinstance(e, Notice)]
     return made
 

@@ -35,3 +35,40 @@ def test_a_server_that_allows_nothing_is_not_waited_for() -> None:
     slots = Slots(7)
     slots.take()
     assert not slots.refused()
+
+
+def test_what_is_urgent_finds_a_slot_that_nobody_else_may_take() -> None:
+    slots = Slots(3, reserved=1)
+    assert [slots.try_take() for _ in range(3)] == [True, True, False]
+    assert slots.try_take(urgent=True)
+    assert not slots.try_take(urgent=True)
+
+
+def test_what_is_urgent_goes_before_all_that_waits() -> None:
+    slots = Slots(1, reserved=1)
+    slots.take()
+    order: list[str] = []
+
+    def wait(name: str, urgent: bool) -> None:
+        slots.take(urgent=urgent)
+        order.append(name)
+        slots.release()
+
+    first = threading.Thread(target=wait, args=("patient", False), daemon=True)
+    first.start()
+    second = threading.Thread(target=wait, args=("urgent", True), daemon=True)
+    second.start()
+    while not slots._urgent:
+        second.join(0.001)
+    slots.release()
+    second.join(5)
+    first.join(5)
+    assert order == ["urgent", "patient"]
+
+
+def test_a_server_that_allows_a_single_session_is_shared() -> None:
+    slots = Slots(1, reserved=1)
+    assert slots.try_take()
+    assert not slots.try_take(urgent=True)
+    slots.release()
+    assert slots.try_take(urgent=True)

@@ -49,6 +49,17 @@ def test_the_recorded_weight_comes_back_and_not_the_zero_that_was_left_behind():
         assert plan.baseline == EDGE.plan.baseline
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_an_operators_later_weight_comes_back_where_it_was_recorded_before_the_drain(mode):
+    found = died(TAKEN_OUT).found()
+    ref = found.plan.targets[1].refs[0]
+    (was,) = (record for record in found.plan.baseline if record.ref == ref)
+    newer = replace(found.servers[ref], undo=replace(was, uweight=37))
+    plan = replan(replace(found, servers={**found.servers, ref: newer}), mode, "r")
+    assert next(r for r in plan.targets[1].servers if r.ref == ref).uweight == 37
+    assert next(r for r in plan.baseline if r.ref == ref).uweight == 37
+
+
 @pytest.mark.parametrize(
     ("crash", "mode", "wanted"),
     [
@@ -187,7 +198,7 @@ def test_a_host_that_cannot_be_asked_stays_recorded_and_the_others_come_back(mod
     found = fleet.found()
     plan = replan(found, mode, "r")
     assert plan.targets[1].task == "stay"
-    assert "web2: can't be reached" in report(found, plan)
+    assert any(line.startswith("web2: can't be reached") for line in report(found, plan))
     result = simulate(plan, fleet, fleet.timing)
     assert (result.finished.verdict, result.finished.broken) == ("needs-repair", ("web2/app_1",))
     assert {fleet.servers[ref].uweight for ref in plan.targets[1].refs} == {0}
@@ -208,7 +219,7 @@ def test_a_silent_balancer_does_not_keep_the_other_one_from_being_restored():
     fleet.silent.add("lb2")
     found = fleet.found()
     plan = replan(found, "repair", "r")
-    assert "lb2: this balancer can't be asked" in report(found, plan)
+    assert any(line.startswith("lb2: this balancer can't be") for line in report(found, plan))
     result = simulate(plan, fleet, fleet.timing)
     assert result.finished.broken == ("web2/app_1",)
     assert [fleet.servers[ref].uweight for ref in plan.targets[1].refs] == [100, 0]

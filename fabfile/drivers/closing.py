@@ -1,0 +1,64 @@
+"""The hosts hear how a rollout ended, and keep it for the history."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+
+from fabfile.drivers.prepare import Prepared
+from fabfile.errors import EvenkeelError
+from fabfile.remote import journal
+from fabfile.remote.base import Command
+from fabfile.rollout import history
+from fabfile.rollout.events import Event, InstanceFinished, Notice, RolloutFinished
+from fabfile.rollout.steps import Fate
+
+
+class Closing:
+    """Keeps what the history wants to know of one rollout, and writes it down at the end."""
+
+    def __init__(self, prepared: Prepared, emit: Callable[[Event], None]) -> None:
+        self._prepared = prepared
+        self._emit = emit
+        self._reasons: dict[str, str] = {}
+
+    def heard(self, event: Event) -> None:
+        """Pass ``event`` on; why an instance ended as it did is kept."""
+        if isinstance(event, InstanceFinished) and event.reason:
+            self._reasons[event.instance] = event.reason
+        self._emit(event)
+
+    def tell(self, ended: RolloutFinished, fates: Mapping[str, Fate], verdict: str = "") -> None:
+        """Write to every host of the rollout that it is over; ``verdict``, where it never began.
+
+        Unless something is left to be put back: then it is not over.
+        """
+        if ended.verdict == "needs-repair":
+            return
+        plan = self._prepared.plan
+        facts = history.facts(plan, ended, fates, self._reasons, datetime.now(UTC))
+        facts |= {n: v for n in ("without", "dropped") if (v := getattr(plan, n))}
+        if verdict:
+            facts["verdict"] = verdict
+        text = json.dumps(facts, sort_keys=True).encode()
+        running = []
+        for host in self._hosts():
+            try:
+                transport = self._prepared.remotes.get(host)
+                running.append(transport.start(Command(journal.finish_as_told(plan.journal), text)))
+            except EvenkeelError as error:
+                self._emit(Notice(f"not told that the rollout is over: {error}", host))
+        for waiting in running:
+            result = waiting.wait()
+            if not result.ok:
+                self._emit(Notice(f"not told that it is over: {result.tail(1)}", result.host))
+
+    def _hosts(self) -> list[str]:
+        plan, hands = self._prepared.plan, self._prepared.pool.hands
+        balancers = {
+            hands[record.ref.balancer].balancer.host
+            for target in plan.targets
+            for record in target.servers
+        }
+        return list(dict.fromkeys([*(h for b in plan.batches for h in b), *sorted(balancers)]))
