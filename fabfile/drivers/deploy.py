@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fabfile.drivers import copies
+from fabfile.drivers import copies, leftovers
 from fabfile.drivers.missing import Gone
 from fabfile.drivers.prepare import Preparation, Prepared, Wish
 from fabfile.drivers.prune import prune
@@ -77,6 +77,8 @@ def recover(
             found = taker.find(rollout)
             if found is None:
                 taker.close()
+                if not dry:
+                    leftovers.give_back(service, remotes, identity, emit, force=force)
                 emit(Notice(f"no unfinished rollout of {service.name}: nothing to do"))
                 return 0
             prepared = taker.take(found, mode, dry=dry, before_rollout=before_rollout)

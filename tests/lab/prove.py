@@ -330,7 +330,8 @@ def old_page() -> str:
 def write_page(sections: dict[str, str]) -> None:
     head = (
         "# Proof\n\nWritten by `scripts/prove`; nothing here is typed by hand. Run it to get your"
-        f" own.\n\nMachine: {machine()}\n\n"
+        " own. What comes of faults is on a page of its own: [faults on purpose](chaos.md).\n\n"
+        f"Machine: {machine()}\n\n"
     )
     parts = [f"<!-- {name} -->\n{sections[name]}" for name in PARTS if name in sections]
     PAGE.write_text((head + "".join(parts)).rstrip() + "\n")

@@ -1,4 +1,9 @@
 # Replace the container of $service in $project; says what runs afterwards.
+# A Compose or an engine that was interrupted leaves a container behind that never started. The next
+# Compose would remove it and give its name to another one at the same time, which fails.
+docker ps -aq --filter "label=com.docker.compose.project=$project" \
+    --filter "label=com.docker.compose.service=$service" --filter status=created \
+    | xargs -r docker rm >/dev/null 2>&1
 docker compose -p "$project" -f docker-compose.yml up -d --no-deps --no-build --pull never \
     "$service" </dev/null >&2 || exit 70
 list_containers

@@ -173,6 +173,20 @@ def test_a_recreate_names_one_service_and_nothing_else(sh, docker, service):
                   "--no-build", "--pull", "never", "app_1"]  # fmt: skip
 
 
+def test_what_an_interrupted_compose_left_behind_does_not_stop_the_next_one(sh, docker, service):
+    releases = made(service)
+    staged(sh, service, releases)
+    docker.on("service=app_1 --filter status=created", out="abc\ndef\n")
+    docker.on("rm abc def", err="removal is already in progress", code=1)
+    done = sh(compose.recreate_script(service, releases[0].instance, releases[0].id))
+    assert done.returncode == 0, done.stderr
+    asked = [" ".join(argv) for argv in docker.asked]
+    removed = next(n for n, line in enumerate(asked) if line == "rm abc def")
+    started = next(n for n, line in enumerate(asked) if " up -d" in line)
+    assert removed < started
+    assert [line for line in asked if line.startswith("rm")] == ["rm abc def"]
+
+
 def test_a_recreate_that_fails_says_why(sh, docker, service):
     releases = made(service)
     staged(sh, service, releases)

@@ -1,0 +1,1 @@
+"""Faults on purpose, under load, on the real lab: what scripts/chaos runs."""
