@@ -4,7 +4,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -229,7 +228,7 @@ def test_ctrl_c_exits_130(project: Path) -> None:
     assert (process.returncode, stderr) == (130, b"interrupted\n")
 
 
-def test_listing_the_tasks_loads_no_heavy_library_and_is_quick(project: Path) -> None:
+def test_listing_the_tasks_loads_no_heavy_library(project: Path) -> None:
     program = (
         "import sys; sys.argv = ['inv', '--list']\n"
         "from invoke.main import program\n"
@@ -249,11 +248,3 @@ def test_listing_the_tasks_loads_no_heavy_library_and_is_quick(project: Path) ->
     )
     assert "status" in done.stdout, done.stderr
     assert "heavy: []" in done.stdout
-    best = min(timed(project, "--list") for _ in range(3))
-    assert best < 0.5
-
-
-def timed(project: Path, *argv: str) -> float:
-    began = time.monotonic()
-    assert run(project, *argv).returncode == 0
-    return time.monotonic() - began
