@@ -189,7 +189,11 @@ def bare(folder: Path) -> None:
 
     def one(item: tuple[str, str]) -> bool:
         name, script = item
-        with Connection(name, config=config) as connection:
+        # A busy machine must not end it: it tries no second time, as we do.
+        patience = {"banner_timeout": 120, "auth_timeout": 120}
+        with Connection(
+            name, config=config, connect_timeout=120, connect_kwargs=patience
+        ) as connection:
             connection.client.load_host_keys(str(folder / "known_hosts"))
             connection.client.set_missing_host_key_policy(RejectPolicy())
             done = connection.run(script, hide=True, warn=True, in_stream=False, pty=False)

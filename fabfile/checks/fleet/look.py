@@ -75,6 +75,7 @@ class Question:
             ),
             *map(_project, self.services),
             *(_process(number, process) for number, process in enumerate(self.processes)),
+            state.journal_is(),
             script(
                 SHELL / "rollouts.sh",
                 root=state.ROOT,

@@ -166,7 +166,8 @@ def _rollouts(parts: Sections) -> Iterator[Rollout]:
         lines = [line for line in body if line.strip()]
         plan = _object(lines[0]) if lines else {}
         rest = lines[1:] if plan else lines
-        ended = _object(rest[0]) if kind == "finished" and rest else {}
+        # A plan that was pruned, or can't be read, leaves its line empty.
+        ended = _object(lines[-1]) if kind == "finished" and lines else {}
         # What an ended rollout says of itself goes before what it had planned.
         plan |= {key: ended[key] for key in ("service", "version", "chosen") if key in ended}
         undo = [line.removesuffix(".json") for line in rest if line.endswith(".json")]
@@ -176,7 +177,7 @@ def _rollouts(parts: Sections) -> Iterator[Rollout]:
             service=str(plan.get("service") or ""),
             version=str(plan.get("version") or ""),
             chosen=plan.get("chosen") is True,
-            hosts=tuple(_flat(plan.get("batches"))),
+            hosts=tuple(_flat([ended["hosts"]] if "hosts" in ended else plan.get("batches"))),
             verdict=str(ended.get("verdict") or ""),
             undo=tuple(undo) if kind == "unfinished" else (),
         )

@@ -4,6 +4,13 @@
 docker ps -aq --filter "label=com.docker.compose.project=$project" \
     --filter "label=com.docker.compose.service=$service" --filter status=created \
     | xargs -r docker rm >/dev/null 2>&1
-docker compose -p "$project" -f docker-compose.yml up -d --no-deps --no-build --pull never \
-    "$service" </dev/null >&2 || exit 70
+up() {
+    docker compose -p "$project" -f docker-compose.yml up -d --no-deps --no-build --pull never \
+        "$service" </dev/null 2>&1
+    echo $? >&9
+}
+# Whoever asked may be gone by now. A Compose whose words nobody takes dies of it, between the end of
+# the old container and the start of the new one.
+status=$( { up | { trap '' PIPE; cat || cat >/dev/null; } >&2; } 9>&1 )
+[ "$status" = 0 ] || exit 70
 list_containers

@@ -1,7 +1,9 @@
 """The shell that changes a compose project, run for real beside a Docker on paper."""
 
+import os
 import re
 import stat
+import subprocess
 from dataclasses import replace
 
 import pytest
@@ -185,6 +187,30 @@ def test_what_an_interrupted_compose_left_behind_does_not_stop_the_next_one(sh, 
     started = next(n for n, line in enumerate(asked) if " up -d" in line)
     assert removed < started
     assert [line for line in asked if line.startswith("rm")] == ["rm abc def"]
+
+
+TALKER = """\
+#!/bin/sh
+case "$*" in *" up "*) for n in 1 2 3 4; do echo "line $n" >&2; sleep 0.1; done; : >"$HOME/through" ;; esac
+"""
+
+
+def test_a_compose_whose_listener_is_gone_still_goes_through(tmp_path, sh, docker, service):
+    releases = made(service)
+    staged(sh, service, releases)
+    talker = tmp_path / "talker" / "docker"
+    talker.parent.mkdir()
+    talker.write_text(TALKER)
+    talker.chmod(0o755)
+    env = {"PATH": f"{talker.parent}:{os.environ['PATH']}", "HOME": str(tmp_path)}
+    script = compose.recreate_script(service, releases[0].instance, releases[0].id)
+    with subprocess.Popen(
+        ["sh", "-c", script], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stderr.readline() == b"line 1\n"
+        process.stderr.close()
+        process.stdout.close()
+    assert (tmp_path / "through").exists()
 
 
 def test_a_recreate_that_fails_says_why(sh, docker, service):

@@ -1,8 +1,9 @@
 # Each rollout that never ended, and of each of $services the newest one that did; the long lists of
-# a plan are left at home. $root, $services.
+# a plan are left at home. $root, $services; is_known and is_ended come from remote/shell.
 head_of() {
+    newest=
     for plan in "$1"/plan-????.json; do [ -s "$plan" ] && newest=$plan; done
-    sed 's/"baseline": \[.*\], "batches"/"batches"/; s/"targets": \[.*\], "version"/"version"/' "$newest"
+    [ -z "$newest" ] || sed 's/"baseline": \[.*\], "batches"/"batches"/; s/"targets": \[.*\], "version"/"version"/' "$newest"
 }
 say state
 if [ ! -d "$root" ]; then
@@ -13,14 +14,15 @@ fi
 wanted=" ${services:+$services }"
 for folder in $(ls -1dr "$root"/rollouts/*/ 2>/dev/null); do
     folder=${folder%/}
-    [ -e "$folder/plan-0001.json" ] || continue
-    if [ ! -e "$folder/finished.json" ]; then
+    is_known "$folder" || continue
+    if ! is_ended "$folder"; then
         say "unfinished ${folder##*/}"
         head_of "$folder"
         echo
-        ls "$folder/undo"
+        ls "$folder/undo" 2>/dev/null
     elif [ "$wanted" != " " ]; then
-        of=$(grep -o '"service": "[^"]*"' "$folder/plan-0001.json" | head -n 1)
+        of=$(cat "$folder/finished.json" "$folder"/plan-????.json 2>/dev/null |
+            grep -o '"service": "[^"]*"' | head -n 1)
         of=${of#*: \"}
         of=${of%\"}
         case $wanted in *" $of "*) ;; *) continue ;; esac
@@ -29,7 +31,8 @@ for folder in $(ls -1dr "$root"/rollouts/*/ 2>/dev/null); do
         say "finished ${folder##*/}"
         head_of "$folder"
         echo
-        cat "$folder/finished.json"
+        # What became of each instance is long, and seen better on the instances.
+        sed 's/"fates": {[^{}]*}, //' "$folder/finished.json"
         wanted=$(echo "$wanted" | sed "s/ $of / /")
     fi
 done

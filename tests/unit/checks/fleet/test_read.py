@@ -153,6 +153,22 @@ def test_what_an_ended_rollout_says_of_itself_counts_more_than_its_plan(host):
     assert (known.version, known.chosen) == ("3.0", False)
 
 
+def test_a_rollout_whose_plan_is_gone_speaks_for_itself(host):
+    ended = {"chosen": True, "fates": {"web1/app_1": "upgraded"}, "hosts": ["web1"],
+             "service": "shop", "verdict": "done", "version": "2.0"}  # fmt: skip
+    rollout(host, "20260101-1-a", ended=ended)
+    (host / "state/rollouts/20260101-1-a/plan-0001.json").unlink()
+    (known,) = ask(host).rollouts
+    assert known == Rollout("20260101-1-a", True, "shop", "2.0", True, ("web1",), "done")
+
+
+def test_an_end_that_is_damaged_is_none_while_something_is_left_to_put_back(host):
+    rollout(host, "20260101-1-a", undo=["server.shop.web1_app_1"])
+    (host / "state/rollouts/20260101-1-a/finished.json").write_text('{"verd')
+    (known,) = ask(host).rollouts
+    assert not known.finished
+
+
 def test_a_plan_that_cannot_be_read_is_an_unfinished_rollout_all_the_same(host):
     rollout(host, "20260101-1-a", undo=["instance.shop.app_1"])
     (host / "state/rollouts/20260101-1-a/plan-0001.json").write_text('{"cut')
