@@ -232,13 +232,16 @@ class Engine:
             self._emit(StepFinished(name, "watch", False, bad.reason))
             self._upgraded.remove(target)
             self._count_failure(batch, target, bad.reason)
+            if self.plan.mode == "rollback":  # which is never rolled back
+                self.fates[name] = "broken"
+                continue
             lane = take_away(target, self.plan.drain, Failed(bad.reason))
             batch.running[name] = running = Running(target, lane, homeward=True)
             orders += self._advance(running, None)
         return orders + self._unpause() if orders else orders
 
     def _keep_watch(self, after: float) -> list[Order]:
-        if self._watching is not None or not self._watch.active:
+        if self._watching is not None or not self._watch.names:
             return []
         order = self._order(Observe(after), None)
         self._watching = order.id
@@ -325,9 +328,14 @@ class Engine:
         if batch.waiting:
             orders += self._look(OBSERVE_AGAIN)
         if batch.running or self._pausing is not None:
-            return orders + self._keep_watch(LOOK)
-        if not self._stopping and self._watch.undecided(batch.back):
-            return orders + self._keep_watch(LOOK_AT_END)
+            return orders + (self._keep_watch(LOOK) if self._watch.active else [])
+        if not self._no_more():
+            # At the very end all of them have to be well, however long ago they came back.
+            names = batch.back if self._backlog else self._watch.names
+            if self._watch.unseen(names):
+                return orders + self._look(0.0)
+            if self._watch.undecided(names):
+                return orders + self._keep_watch(LOOK_AT_END)
         if self._pauses(batch):
             batch.paused = True
             pause = self._order(Pause(self.plan.policy.pause), None)

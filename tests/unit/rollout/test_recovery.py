@@ -18,7 +18,7 @@ from tests.unit.rollout import crashing, fleets
 from tests.unit.rollout.crashing import MODES, Scenario
 
 EDGE = Scenario("edge", fleets.plan(3, serial=1, max_error_rate=100))
-TAKEN_OUT, RECREATED = Crash(14, "done"), Crash(18, "done")
+TAKEN_OUT, RECREATED = Crash(15, "done"), Crash(19, "done")
 """Orders of web2, the second host: web1 is upgraded, web3 untouched."""
 
 
@@ -76,7 +76,7 @@ def test_only_what_may_be_out_gets_a_lane_of_recovery(crash, mode, wanted):
 
 
 def test_what_is_back_already_only_has_its_record_closed():
-    fleet = died(Crash(22, "not"))  # the last record of web2
+    fleet = died(Crash(23, "not"))  # the last record of web2
     assert fleet.undo
     plan = replan(fleet.found(), "repair", "r")
     assert tasks(plan) == ["none", "close", "none"]
@@ -157,7 +157,7 @@ def test_a_plan_from_before_there_was_recovery_can_still_be_recovered():
 
 
 def test_a_repair_leaves_out_what_does_not_run_and_names_it():
-    fleet = died(Crash(18, "half"))  # the old container is gone, the new one was never started
+    fleet = died(Crash(19, "half"))  # the old container is gone, the new one was never started
     found = fleet.found()
     plan = replan(found, "repair", "r")
     assert plan.targets[1].task == "stay"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 
 import pytest
@@ -10,6 +11,7 @@ from fabfile.balancers.model import BackendReading
 from fabfile.drivers.simulated import (
     Behaviour,
     Fleet,
+    Flip,
     Reload,
     Simulation,
     Traffic,
@@ -17,7 +19,7 @@ from fabfile.drivers.simulated import (
 )
 from fabfile.rollout.events import BatchStarted, StepFinished, StepStarted
 from fabfile.rollout.plan import Plan
-from fabfile.rollout.watch import ENOUGH, Watch
+from fabfile.rollout.watch import ENOUGH, Watch, surely
 from tests.unit.rollout import fleets
 
 BUSY = Traffic(rate=200.0, shortest=0.01, longest=0.05)
@@ -164,13 +166,14 @@ def test_errors_from_before_its_return_are_not_its_own():
     assert watch.see(reading(plan, 1000 + ENOUGH, 900)) == []
 
 
-def test_just_above_the_rate_it_has_failed_and_at_the_rate_it_has_not():
+def test_surely_above_the_rate_it_has_failed_and_by_chance_it_has_not():
     plan, watch = watching(max_error_rate=10)
     assert watch.see(reading(plan, 0, 0)) == []
-    assert watch.see(reading(plan, 20, 2)) == []
-    (bad,) = watch.see(reading(plan, 21, 3))
-    assert (bad.requests, bad.errors) == (21, 3)
-    assert watch.see(reading(plan, 30, 12)) == []  # told once
+    assert watch.see(reading(plan, 40, 4)) == []
+    assert watch.see(reading(plan, 40, 6)) == []  # 15% of so few may well be chance
+    (bad,) = watch.see(reading(plan, 40, 8))
+    assert (bad.requests, bad.errors) == (40, 8)
+    assert watch.see(reading(plan, 50, 20)) == []  # told once
     assert not watch.active
 
 
@@ -197,3 +200,45 @@ def test_a_backend_that_nobody_watches_is_passed_over():
     _, watch = watching()
     other = {("lb9", "x"): BackendReading("lb9", 1, {})}
     assert watch.see(other) == []
+
+
+def test_a_sample_of_a_rate_seldom_looks_surely_above_it():
+    rng = random.Random(1)
+    wrong = 0
+    for _ in range(2000):
+        errors = sum(rng.random() < 0.05 for _ in range(60))
+        wrong += surely(errors, 60) > 0.05
+    assert wrong < 2000 * 0.08
+    assert surely(0, 20) == 0.0
+    assert 0.8 < surely(20, 20) < 1.0
+
+
+# going down
+
+
+def flipped(plan: Plan, at: float, name: str, *, healthy: bool = False, **more) -> Simulation:
+    return run(plan, {}, Traffic(rate=0.0), faults=[Flip(at, name, healthy)], **more)
+
+
+def test_an_upgraded_instance_that_dies_before_the_end_is_no_success():
+    plan = fleets.plan(2, 1)
+    result = flipped(plan, 1.8, "web1/app_1")
+    assert result.finished.verdict == "rolled-back"
+    assert "went down after its return" in result.finished.reason
+    assert set(versions(result)) == {"1"}
+
+
+def test_one_that_comes_up_again_by_itself_is_waited_for():
+    plan = fleets.plan(2, 1)
+    faults = [Flip(1.8, "web1/app_1", False), Flip(20.0, "web1/app_1", True)]
+    result = run(plan, {}, Traffic(rate=0.0), faults=faults)
+    assert result.finished.verdict == "done"
+    assert result.seconds > 20
+
+
+def test_one_that_dies_in_a_rollback_is_named_and_nothing_is_undone():
+    plan = replace(fleets.plan(2, 1), mode="rollback")
+    result = flipped(plan, 1.8, "web1/app_1")
+    assert result.finished.verdict == "needs-repair"
+    assert result.finished.broken == ("web1/app_1",)
+    assert set(versions(result)) == {"2"}
