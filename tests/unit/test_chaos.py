@@ -179,6 +179,7 @@ def test_the_page_keeps_what_was_not_run_again(tmp_path):
     page.put("kills", kill_cells(replace(KILLED, name="1")))
     text = path.read_text()
     assert text.startswith("# Faults\n\nBy hand.\n\nMachine: two cores\n")
+    assert "\n\n\n" not in text
     assert text.count("| a-fault |") == text.count("| another |") == 1
     assert "NOT ok" not in text, "the old line of that name is gone"
     assert "Last renewed today." in text

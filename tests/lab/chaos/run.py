@@ -103,6 +103,7 @@ class Matrix:
         world = World(self.lab, ensure(quiet), say)
         say(f"seed {self.seed}; event logs and lost requests in {self.lab.state / 'chaos'}")
         world.begin()
+        self.page.about += f" {world.products()}"
         began = time.time()
         with Load(world.urls, self.rate) as load:
             time.sleep(LONG)  # from now on every server has its share of long requests

@@ -100,7 +100,7 @@ class Page:
 
     def __init__(self, path: Path, about: str, order: Sequence[str] = ()) -> None:
         """``about``: the machine. ``order``: of the lines, by name; others come last."""
-        self.path, self._about = path, about
+        self.path, self.about = path, about
         self._order = {name: number for number, name in enumerate(order)}
         self._tables = {name: _rows(_part(path, name)) for name in HEADS}
         self._notes = {name: _note(_part(path, name)) for name in HEADS}
@@ -121,7 +121,7 @@ class Page:
 
     def write(self) -> None:
         """The whole page, replaced by a rename: a harness that is killed loses nothing."""
-        parts = [_before(self.path, self._about)]
+        parts = [_before(self.path, self.about)]
         for name, head in HEADS.items():
             known = self._tables[name]
             last = len(self._order)
@@ -164,7 +164,8 @@ def _before(path: Path, about: str) -> str:
     """What is written by hand stands above the tables; the line about the machine is renewed."""
     text = path.read_text() if path.exists() else "# Faults on purpose\n\nMachine: ?\n"
     head = text.partition("<!-- ")[0]
-    return re.sub(r"^Machine: .*$", lambda _: f"Machine: {about}", head, flags=re.MULTILINE)
+    head = re.sub(r"^Machine: .*$", lambda _: f"Machine: {about}", head, flags=re.MULTILINE)
+    return head.rstrip() + "\n"
 
 
 def summary(kills: Mapping[str, Row]) -> str:

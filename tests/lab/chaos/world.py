@@ -116,6 +116,14 @@ class World:
         self.recorded = self.look().servers
         assert set(self.recorded.values()) == {("2", "0", "100")}, self.recorded
 
+    def products(self) -> str:
+        """What the lab is made of."""
+        haproxy = self.inside("lb1", "docker exec haproxy haproxy -v | head -n 1").split()
+        engine = self.inside("web1", "docker version --format '{{.Server.Version}}'").strip()
+        compose = self.inside("web1", "docker compose version --short").strip()
+        version = haproxy[2] if len(haproxy) > 2 else "?"
+        return f"HAProxy {version}, Docker {engine}, Compose {compose}."
+
     def look(self) -> Stand:
         """How everything stands now."""
         oddities: list[str] = []
