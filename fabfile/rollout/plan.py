@@ -154,7 +154,8 @@ class Plan:
     def aim(self, target: Target) -> Release | None:
         """The release ``target`` has to end on; ``None``: nothing that could be put there."""
         if self.mode == "repair":
-            return target.runs
+            # It changes no version; where nothing runs at all, what was there before comes back.
+            return target.runs or (target.earlier if target.task == "replace" else None)
         return target.earlier if self.mode == "abort" else target.wanted
 
     def on(self, host: str) -> tuple[Target, ...]:

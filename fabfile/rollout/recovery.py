@@ -174,6 +174,8 @@ def _task_of_open(plan: Plan, target: Target, found: Found, instance: FoundInsta
     """It may be out of rotation, anywhere between its first record and its last."""
     aim = plan.aim(target)
     checked = all(_checks(found.server(ref)) for ref in target.refs)
+    if plan.mode == "repair" and not instance.running and target.earlier is not None:
+        return "replace"
     if plan.mode == "repair" and aim is None:
         # A container that is none of ours can only be judged by the balancers themselves.
         return "return" if instance.running and instance.release is None and checked else "stay"

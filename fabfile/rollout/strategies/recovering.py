@@ -93,7 +93,7 @@ def _home(plan: Plan, target: Target, aimed: Target) -> Lane:
 def _aimed(plan: Plan, target: Target) -> Target:
     """``target`` on its way to what this plan wants of it."""
     if plan.mode == "repair":
-        return replace(target, wanted=target.runs or target.wanted, earlier=None)
+        return replace(target, wanted=plan.aim(target) or target.wanted, earlier=None)
     if plan.mode == "abort" and target.task != "roll" and target.earlier is not None:
         return target.back()
     return target

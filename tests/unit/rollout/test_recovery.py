@@ -156,12 +156,28 @@ def test_a_plan_from_before_there_was_recovery_can_still_be_recovered():
     assert Plan.from_json(json.dumps(raw)) == EDGE.plan
 
 
-def test_a_repair_leaves_out_what_does_not_run_and_names_it():
+def test_a_repair_starts_what_was_there_before_where_nothing_runs():
     fleet = died(Crash(19, "half"))  # the old container is gone, the new one was never started
     found = fleet.found()
     plan = replan(found, "repair", "r")
-    assert plan.targets[1].task == "stay"
+    assert plan.targets[1].task == "replace"
     assert "web2/app_1: no container runs" in "\n".join(report(found, plan))
+    result = simulate(plan, fleet, fleet.timing)
+    assert result.finished.verdict == "done"
+    assert fleet.containers["web2/app_1"].release == EDGE.plan.targets[1].earlier
+    assert fleets.state(fleet) == {r.ref: (r.uweight, r.admin) for r in EDGE.plan.baseline}
+    assert fleet.undo == set()
+
+
+def test_a_repair_leaves_out_what_never_ran_and_names_it():
+    plan = fleets.plan(3, serial=1, min_capacity=25)
+    never = (replace(t, earlier=None) if t.instance.host == "web2" else t for t in plan.targets)
+    first = Scenario("first", replace(plan, targets=tuple(never)))
+    found = (first.crash(Crash(number, "half")) for number in range(1, first.orders()))
+    fleet = next(f for f in found if f and "web2/app_1" in f.undo)
+    plan = replan(fleet.found(), "repair", "r")
+    assert plan.targets[1].task == "stay"
+    assert "web2/app_1: no container runs" in "\n".join(report(fleet.found(), plan))
     result = simulate(plan, fleet, fleet.timing)
     assert result.finished.verdict == "needs-repair"
     assert result.finished.broken == ("web2/app_1",)
