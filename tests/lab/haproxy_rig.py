@@ -26,6 +26,9 @@ from fabfile.balancers.haproxy.observe import poll_script, read_backend
 from fabfile.balancers.haproxy.provision import outcome, provision_script
 from fabfile.balancers.model import BackendReading, ServerRef
 from fabfile.inventory.model import BalancerSpec, Health, Host, Inventory, Service
+from fabfile.lab.engine import Docker
+from fabfile.lab.images import Images
+from fabfile.lab.model import Lab
 
 TEMPLATE = Path(__file__).parents[2] / "templates" / "haproxy.cfg.j2"
 FAST = {
@@ -36,27 +39,11 @@ FAST = {
     "retries": "0",
     "redispatch": "no",
 }
-_DOCKERFILE = """\
-FROM debian:trixie-slim
-RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends haproxy socat \
- && rm -rf /var/lib/apt/lists/*
-"""
 
 
-def image() -> str | None:
-    """The lab's HAProxy image, or one of our own; ``None`` where neither can be had."""
-    for name in ("haproxy:3.0", "evenkeel-test/haproxy:3.0"):
-        if (
-            subprocess.run(["docker", "image", "inspect", name], capture_output=True).returncode
-            == 0
-        ):
-            return name
-    built = subprocess.run(
-        ["docker", "build", "-q", "-t", "evenkeel-test/haproxy:3.0", "-"],
-        input=_DOCKERFILE.encode(),
-        capture_output=True,
-    )
-    return "evenkeel-test/haproxy:3.0" if built.returncode == 0 else None
+def image(lab: Lab, docker: Docker) -> str:
+    """The lab's HAProxy image."""
+    return Images(docker, lab.logs, lambda *_: None).ensure("haproxy")
 
 
 def free_port() -> int:

@@ -12,17 +12,16 @@ from pathlib import Path
 import pytest
 
 from fabfile.balancers.haproxy.change import set_weight
+from fabfile.lab.engine import Docker
+from fabfile.lab.model import Lab
 from tests.lab.haproxy_rig import Rig, free_port, image, rig
 
 S1 = "web1_app_1"
 
 
 @pytest.fixture(scope="module")
-def real() -> Iterator[Rig]:
-    name = image()
-    if name is None:
-        pytest.skip("needs Docker and a HAProxy 3.0 image")
-    with rig(name) as made:
+def real(lab: Lab, docker: Docker) -> Iterator[Rig]:
+    with rig(image(lab, docker)) as made:
         yield made
 
 

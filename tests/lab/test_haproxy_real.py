@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import subprocess
 import threading
@@ -34,17 +35,16 @@ from fabfile.balancers.haproxy.observe import (
 from fabfile.balancers.haproxy.parse import Refused
 from fabfile.balancers.haproxy.preflight import preflight, preflight_script
 from fabfile.balancers.haproxy.sessions import sessions_script, who
+from fabfile.lab.engine import Docker
+from fabfile.lab.model import Lab
 from tests.lab.haproxy_rig import Rig, image, rig, sh
 
 S1, S2 = "web1_app_1", "web1_app_2"
 
 
 @pytest.fixture(scope="module")
-def shared() -> Iterator[Rig]:
-    name = image()
-    if name is None:
-        pytest.skip("needs Docker and a HAProxy 3.0 image")
-    with rig(name) as made:
+def shared(lab: Lab, docker: Docker) -> Iterator[Rig]:
+    with rig(image(lab, docker)) as made:
         yield made
 
 
@@ -59,6 +59,8 @@ def real(shared: Rig) -> Iterator[Rig]:
 def through(tmp_path: Path, container: bool) -> str:
     """A PATH with everything but socat, so that the script has to use the container."""
     if not container:
+        if shutil.which("socat") is None:
+            pytest.skip("no socat here")
         return ""
     shadow = tmp_path / "bin"
     shadow.mkdir(exist_ok=True)
