@@ -12,7 +12,7 @@ from fabfile.balancers.model import BackendReading, ServerRecord, ServerRef
 from fabfile.drivers.balancers import Pool, backend_key, record_of
 from fabfile.drivers.hooks import Dues
 from fabfile.drivers.identity import whoami
-from fabfile.drivers.locks import Claim, Locks
+from fabfile.drivers.locks import Claim, Locks, check_fence
 from fabfile.drivers.preflight import (
     balancer_problems,
     connect,
@@ -329,11 +329,17 @@ class Preparation:
             refuse([*problems, mend])
 
     def _write(self, plan: Plan) -> None:
+        assert self._locks is not None
         begin, text = state.begin(plan.id), plan.to_json().encode()
+        keys: dict[str, set[str]] = {}
+        for claim in self._locks.claims():
+            keys.setdefault(claim.host, set()).add(claim.key)
         hosts = dict.fromkeys([*self._wish.hosts, *(b.host for b in self._concerned())])
-        results = everywhere(
-            self._remotes, dict.fromkeys(hosts, begin), "write the plan", WRITE_TIMEOUT, text
-        )
+        # Fenced: whoever slept through its own replacement must not begin a rollout after all.
+        scripts = {host: self._locks.fence(host, keys[host], begin) for host in hosts}
+        results = everywhere(self._remotes, scripts, "write the plan", WRITE_TIMEOUT, text)
+        for result in results.values():
+            check_fence(result)
         problems = [failed(result) for result in results.values() if not result.ok]
         if problems:
             undo = state.finish(plan.id, {"verdict": "not begun"})

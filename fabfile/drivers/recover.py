@@ -6,19 +6,19 @@ What is known of it lies on the hosts; this machine need not be the one that beg
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from fabfile.balancers.model import BackendReading, ServerRecord, ServerRef
-from fabfile.drivers import journals
+from fabfile.balancers.model import BackendReading
+from fabfile.drivers import journals, left
 from fabfile.drivers.balancers import Pool, backend_key
 from fabfile.drivers.dropping import Dropping
 from fabfile.drivers.freeze import claims
 from fabfile.drivers.hands import records_of
 from fabfile.drivers.hooks import dues
 from fabfile.drivers.identity import whoami
-from fabfile.drivers.locks import Claim, Locks
+from fabfile.drivers.left import Unfinished
+from fabfile.drivers.locks import Claim, Locks, check_fence
 from fabfile.drivers.missing import Gone, Missing, joined, missing, reduced, tell
 from fabfile.drivers.preflight import everywhere, facts_of, failed, refuse
 from fabfile.drivers.prepare import Prepared
@@ -31,33 +31,15 @@ from fabfile.rollout.events import Event, Notice
 from fabfile.rollout.plan import Plan
 from fabfile.rollout.recovery import (
     Found,
-    FoundInstance,
-    FoundServer,
-    Journal,
     Recovery,
     replan,
     report,
 )
-from fabfile.runtimes import compose
 
 LOOK_TIMEOUT = 30.0
 """Deadline in seconds of reading or writing a journal."""
 TAKE_OVER_PATIENCE = state.STALE_AFTER + 5.0
 """Seconds a recovery waits for a dead rollout's locks to count as dead."""
-
-
-@dataclass(frozen=True)
-class Unfinished:
-    """A rollout that never ended, as all hosts together know it."""
-
-    plan: Plan
-    number: int
-    hosts: Mapping[str, state.Unfinished]
-    """What each host that could be asked knows of it."""
-    damage: tuple[journals.Damage, ...] = ()
-    """Files of it that are not as they were written."""
-    over: frozenset[str] = frozenset()
-    """Hosts on which it ended: others were away when it did."""
 
 
 class Taker:
@@ -260,13 +242,13 @@ class Taker:
         facts, problems = facts_of(self._service, asked, self._remotes)
         for problem in problems:
             self._emit(Notice(problem))
-        instances = self._instances(unfinished, facts)
-        plan = _ended_elsewhere(plan, unfinished, instances)
+        instances = left.instances(unfinished, facts)
+        plan = left.ended_elsewhere(plan, unfinished, instances)
         unfinished = replace(unfinished, plan=plan)
         found = Found(
             plan,
             instances,
-            self._servers(unfinished, readings),
+            left.servers(unfinished, readings, self._pool),
             tuple(host for host in hosts if host not in facts),
             tuple(sorted(set(answers) - set(readings))),
         )
@@ -281,7 +263,7 @@ class Taker:
         self, unfinished: Unfinished, readings: Mapping[str, BackendReading], dry: bool
     ) -> None:
         assert self._missing is not None
-        servers = self._servers(unfinished, readings)
+        servers = left.servers(unfinished, readings, self._pool)
         dropping = Dropping(
             unfinished.plan,
             self._pool,
@@ -292,53 +274,12 @@ class Taker:
         )
         dropping.give_up(self._missing.hosts, self._missing.balancers, dry=dry)
 
-    def _instances(
-        self, unfinished: Unfinished, facts: Mapping[str, compose.HostFacts]
-    ) -> dict[str, FoundInstance]:
-        found = {}
-        for target in unfinished.plan.targets:
-            instance = target.instance
-            if instance.host not in facts:
-                continue
-            fact = facts[instance.host]
-            container = fact.container(instance)
-            release = container.release if container else ""
-            found[instance.id] = FoundInstance(
-                release or None,
-                container is not None and container.running,
-                _record(unfinished, instance.host, f"instance.{instance.service}.{instance.name}"),
-                settled=fact.current.get(instance.name, "") == release,
-            )
-        return found
-
-    def _servers(
-        self, unfinished: Unfinished, readings: Mapping[str, BackendReading]
-    ) -> dict[ServerRef, FoundServer]:
-        plan = unfinished.plan
-        refs = [record.ref for record in plan.baseline]
-        refs += [ref for target in plan.targets for ref in target.refs]
-        found = {}
-        for ref in dict.fromkeys(refs):
-            if ref.balancer not in self._pool.hands:
-                continue
-            host = self._pool.hands[ref.balancer].balancer.host
-            reading = readings.get(ref.balancer)
-            name = f"server.{ref.backend}.{ref.server}"
-            found[ref] = FoundServer(
-                _record(unfinished, host, name),
-                reading.servers.get(ref.server) if reading else None,
-                _undo(unfinished, host, name, ref),
-            )
-        return found
-
     def _keep_aside(self, found: Unfinished) -> None:
         """Damaged files leave the journal; what they said is written anew from the plan.
 
         It comes after the new plan was written: a host is never without any.
         """
-        keys: dict[str, set[str]] = {}
-        for claim in claims(self._service, _hosts_of(found.plan)):
-            keys.setdefault(claim.host, set()).add(claim.key)
+        keys = self._keys(found.plan)
         scripts = {}
         for host in {one.host for one in found.damage} & set(keys):
             files = {one.file: one.text for one in found.damage if one.host == host}
@@ -348,57 +289,24 @@ class Taker:
         refuse([failed(result) for result in results.values() if not result.ok])
 
     def _write(self, plan: Plan, number: int) -> None:
-        hosts = [claim.host for claim in claims(self._service, _hosts_of(plan))]
-        reachable = [host for host in dict.fromkeys(hosts) if host not in self._unreachable]
-        scripts = dict.fromkeys(reachable, state.begin(plan.journal, number))
-        text = plan.to_json().encode()
+        """Fenced: a recovery that slept through its own replacement must not have the last word."""
+        begin, text = state.begin(plan.journal, number), plan.to_json().encode()
+        scripts = {
+            host: self._fence(host, keys, begin)
+            for host, keys in self._keys(plan).items()
+            if host not in self._unreachable
+        }
         results = everywhere(self._remotes, scripts, "write the plan", LOOK_TIMEOUT, text)
+        for result in results.values():
+            check_fence(result)
         refuse([failed(result) for result in results.values() if not result.ok])
 
-
-def _ended_elsewhere(
-    plan: Plan, unfinished: Unfinished, instances: Mapping[str, FoundInstance]
-) -> Plan:
-    """The rollout ended without some hosts: elsewhere no version changes any more, and only what
-    those hosts still have recorded is put back."""
-    if not unfinished.over:
-        return plan
-    targets = []
-    for target in plan.targets:
-        found = instances.get(target.instance.id)
-        if target.instance.host not in unfinished.over or found is None:
-            targets.append(target)
-            continue
-        known = (target.wanted, target.earlier, target.runs)
-        runs = next((r for r in known if r is not None and r.id == found.release), None)
-        names = {f"server.{ref.backend}.{ref.server}" for ref in target.refs}
-        is_open = any(names & one.undo.keys() for one in unfinished.hosts.values())
-        kept = replace(target, wanted=runs or target.wanted, earlier=runs or target.earlier)
-        targets.append(replace(kept, change=target.change and is_open and runs is not None))
-    return replace(plan, targets=tuple(targets))
+    def _keys(self, plan: Plan) -> dict[str, set[str]]:
+        keys: dict[str, set[str]] = {}
+        for claim in claims(self._service, _hosts_of(plan)):
+            keys.setdefault(claim.host, set()).add(claim.key)
+        return keys
 
 
 def _hosts_of(plan: Plan) -> Sequence[str]:
     return list(dict.fromkeys(target.instance.host for target in plan.targets))
-
-
-def _record(unfinished: Unfinished, host: str, name: str) -> Journal:
-    if host not in unfinished.hosts:
-        return "unknown"
-    known = unfinished.hosts[host]
-    if name in known.undo:
-        return "open"
-    return "done" if name in known.done else "absent"
-
-
-def _undo(unfinished: Unfinished, host: str, name: str, ref: ServerRef) -> ServerRecord | None:
-    """The open record of ``ref`` as its host has it; ``None`` where that can't be read."""
-    known = unfinished.hosts.get(host)
-    try:
-        raw = json.loads(known.undo[name]) if known else {}
-        uweight, admin, process = int(raw["uweight"]), raw["admin"], int(raw["process"])
-    except (KeyError, TypeError, ValueError):
-        return None
-    if admin not in ("ready", "drain", "maint") or not 0 <= uweight <= 256:
-        return None
-    return ServerRecord(ref, uweight, admin, process)
