@@ -122,6 +122,7 @@ def test_all_four_run_in_their_order_and_those_of_the_rollout_once(fleet):
     assert len(told(fleet)) == len(lines), "a deploy of what runs already runs no hook"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("hook", "timeout", "says"),
     [
@@ -158,6 +159,7 @@ def test_an_instance_that_fails_its_smoke_test_gets_its_old_release_back(fleet):
     assert "it smells" in done.of("RolloutFinished")[0]["reason"]
 
 
+@pytest.mark.slow
 def test_before_drain_that_overruns_its_deadline_stops_the_rollout_before_any_drain(fleet):
     before, weights = fleet.containers(), fleet.states()
     inventory = with_hooks(fleet, before_drain="sleep 47 & sleep 60", timeout="1s")
@@ -169,6 +171,7 @@ def test_before_drain_that_overruns_its_deadline_stops_the_rollout_before_any_dr
     assert on(fleet, "web1", "pgrep -f '^sleep 47' || true") == "", "killed as a group"
 
 
+@pytest.mark.slow
 def test_no_hook_stops_a_way_back(fleet):
     fleet.at("0.0.2")
     hooks = dict.fromkeys(("before_rollout", "before_drain", "after_healthy"), "exit 1")
@@ -178,6 +181,7 @@ def test_no_hook_stops_a_way_back(fleet):
     assert "before_drain failed, and stops no way back" in done.out
 
 
+@pytest.mark.slow
 def test_after_rollout_that_fails_undoes_nothing_and_is_told_by_the_exit_code(fleet):
     done = deploy(with_hooks(fleet, after_rollout="echo nobody listens; exit 4"))
     assert done.code == 1, done.text
@@ -200,6 +204,7 @@ def killed_in_before_rollout(fleet, inventory):
     process.communicate()
 
 
+@pytest.mark.slow
 def test_a_migration_that_nobody_saw_end_is_not_repeated_and_abort_ends_it(fleet):
     before, weights = fleet.containers(), fleet.states()
     inventory = with_hooks(fleet, before_rollout=WAITS)
@@ -222,6 +227,7 @@ def test_a_migration_that_nobody_saw_end_is_not_repeated_and_abort_ends_it(fleet
     assert [hook for hook, *_ in told(fleet)] == ["before_rollout"]
 
 
+@pytest.mark.slow
 def test_a_migration_that_ended_without_its_controller_is_done_for_resume(fleet):
     inventory = with_hooks(fleet, before_rollout=WAITS, after_rollout=TELL.format(seen="-"))
     killed_in_before_rollout(fleet, inventory)
@@ -233,6 +239,7 @@ def test_a_migration_that_ended_without_its_controller_is_done_for_resume(fleet)
     assert [hook for hook, *_ in told(fleet)] == ["before_rollout", "after_rollout"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("choice", "runs"), [("done", 1), ("again", 2)])
 def test_a_migration_that_died_with_its_host_is_judged_by_a_person(fleet, choice, runs):
     inventory = with_hooks(fleet, before_rollout=WAITS, after_rollout=TELL.format(seen="-"))

@@ -44,6 +44,7 @@ def releases(fleet, host):
     return kept, set(tags)
 
 
+@pytest.mark.slow
 def test_old_releases_go_and_a_rollback_still_finds_its_way(fleet):
     fleet.at("0.0.1")
     before = set(on(fleet, "web1", "docker images -q --no-trunc").split())
@@ -138,6 +139,7 @@ def test_a_plan_that_is_cut_short_on_one_host_is_kept_aside_and_the_others_count
     assert versions(fleet.containers()) == {"0.0.2"}
 
 
+@pytest.mark.slow
 def test_an_undo_record_that_is_damaged_is_written_anew_from_the_plan(fleet, dead):
     folder = f"{ROOT}/rollouts/{dead}"
     name = on(fleet, "lb1", f"ls {folder}/undo").split()[0]
@@ -151,6 +153,7 @@ def test_an_undo_record_that_is_damaged_is_written_anew_from_the_plan(fleet, dea
     assert on(fleet, "lb1", f"cat {folder}/kept-aside/undo.{name}.*") == '{"uweight": 1'
 
 
+@pytest.mark.slow
 def test_a_plan_of_a_newer_evenkeel_is_touched_by_nobody(fleet, dead):
     plan = f"{ROOT}/rollouts/{dead}/plan-0001.json"
     on(fleet, "web1", f'cp {plan} /tmp/plan && sed -i \'s/"format": 1/"format": 2/\' {plan}')
@@ -168,6 +171,7 @@ def test_a_plan_of_a_newer_evenkeel_is_touched_by_nobody(fleet, dead):
     taken_up(fleet)
 
 
+@pytest.mark.slow
 def test_without_any_plan_it_is_refused_and_what_is_open_is_named(fleet, dead):
     hosts = ("web1", "web2", "web3", "lb1", "lb2")
     plan = f"{ROOT}/rollouts/{dead}/plan-0001.json"
@@ -195,6 +199,7 @@ def test_a_lock_that_is_cut_short_says_how_to_end_it(fleet, dead):
     taken_up(fleet)
 
 
+@pytest.mark.slow
 def test_a_count_that_is_damaged_goes_on_from_the_clock_and_is_said(fleet):
     fleet.at("0.0.1")
     on(fleet, "web1", f"echo x >{ROOT}/locks/project.srv.challenge.epoch")

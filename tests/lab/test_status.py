@@ -151,6 +151,7 @@ def test_a_stuck_weight_is_seen_and_put_back_and_cron_hears_of_both(fleet, tmp_p
     assert fleet.status(*quiet).out == ""
 
 
+@pytest.mark.slow
 def test_maintenance_is_no_trouble_while_a_freeze_accounts_for_it(fleet):
     for host in ("lb1", "lb2"):
         set_server(fleet, host, "web2_app_2 state maint")
@@ -172,6 +173,7 @@ def test_a_stopped_container_is_seen_on_its_host_and_on_its_balancers(fleet):
     fleet.mend(fleet.found("instance-down", "web2/app_2", "its container is exited"))
 
 
+@pytest.mark.slow
 def test_a_container_that_ended_by_itself_is_told_of_although_it_is_back(fleet, docker):
     name = "challenge-app_3-1"
     fleet.as_root(docker, "web3", f"kill -9 $(docker inspect -f {{{{.State.Pid}}}} {name})")
@@ -181,6 +183,7 @@ def test_a_container_that_ended_by_itself_is_told_of_although_it_is_back(fleet, 
     fleet.on("web3", "cd /srv/challenge && docker compose up -d --force-recreate --no-deps app_3")
 
 
+@pytest.mark.slow
 def test_a_stray_container_is_seen_and_removed(fleet):
     image = fleet.on("web3", "docker inspect -f '{{.Config.Image}}' challenge-app_1-1").strip()
     fleet.on("web3", f"docker run -d --name by-hand {image}")
@@ -189,6 +192,7 @@ def test_a_stray_container_is_seen_and_removed(fleet):
     fleet.mend(stray)
 
 
+@pytest.mark.slow
 def test_an_edited_compose_file_is_seen_and_written_anew(fleet):
     file = "/srv/challenge/docker-compose.yml"
     fleet.on("web1", f"echo '# a small change' >>{file}")
@@ -196,6 +200,7 @@ def test_an_edited_compose_file_is_seen_and_written_anew(fleet):
     fleet.mend(edited)
 
 
+@pytest.mark.slow
 def test_a_container_made_of_something_else_is_seen_and_made_anew(fleet):
     release = fleet.on("web1", "basename $(readlink /srv/challenge/current/app_1)").strip()
     check = 'healthcheck: {test: [\\"CMD\\", \\"false\\"], interval: 1s, retries: 1}'
@@ -209,6 +214,7 @@ def test_a_container_made_of_something_else_is_seen_and_made_anew(fleet):
     fleet.mend(differs)
 
 
+@pytest.mark.slow
 def test_two_images_under_one_tag_and_two_versions_are_drift(fleet):
     other = fleet.fab("-H", "web1", "deploy", "--version", "0.0.2", "--json")
     assert other.code == 0, other.text
@@ -245,6 +251,7 @@ def test_a_dead_rollout_is_seen_with_what_it_left_and_resumed(fleet):
     fleet.mend(dead)
 
 
+@pytest.mark.slow
 def test_a_lock_that_nobody_holds_any_more_is_seen_and_released(fleet):
     key = state.key("project", "/srv/challenge")
     taken = state.acquire([key], "provision-x", {"by": "anna@laptop", "reason": "provision"})
@@ -271,6 +278,7 @@ def test_a_host_without_sshd_spoils_nothing_else(fleet, docker):
     assert all(cell["state"] == "up" for row in seen["instances"] for cell in row["servers"])
 
 
+@pytest.mark.slow
 def test_a_balancer_that_is_gone_is_critical(fleet):
     fleet.on("lb2", "docker stop -t 1 haproxy")
     silent = fleet.found("balancer-silent", "lb2")
@@ -278,6 +286,7 @@ def test_a_balancer_that_is_gone_is_critical(fleet):
     fleet.mend(silent)
 
 
+@pytest.mark.slow
 def test_servers_that_the_balancers_configuration_lacks_are_missing(fleet):
     fewer = variant(fleet.inventory, "fewer", {"instances": 2})
     assert fab(fewer, "provision.balancers").code == 0
@@ -287,6 +296,7 @@ def test_servers_that_the_balancers_configuration_lacks_are_missing(fleet):
     fleet.mend(missing)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl here")
 def test_a_certificate_is_told_by_what_haproxy_serves(lab, docker, tmp_path):
     with rig(Images(docker, tmp_path, quiet).ensure("haproxy")) as haproxy:
@@ -338,6 +348,7 @@ def test_figures_are_written_for_prometheus_and_nagios(fleet, tmp_path):
     assert samples[f"evenkeel_server_weight{{{server}}}"] == "100"
 
 
+@pytest.mark.slow
 def test_one_host_alone_and_one_with_balancers_of_its_own(fleet, self_inventory):
     seen = fleet.look(hosts="web2")
     assert {row["host"] for row in seen["instances"]} == {"web2"}

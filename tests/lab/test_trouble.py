@@ -157,6 +157,7 @@ def test_what_an_operator_changes_while_it_runs_is_kept_and_told(fleet):
             set_weight(fleet, balancer, name, weight)
 
 
+@pytest.mark.slow
 def test_an_operators_later_weight_outlives_the_controller(fleet):
     fleet.at("0.0.1")
     before = weights(fleet)
@@ -179,6 +180,7 @@ def test_an_operators_later_weight_outlives_the_controller(fleet):
 # signals
 
 
+@pytest.mark.slow
 def test_a_second_ctrl_c_in_mid_drain_brings_back_what_is_healthy_at_once(fleet):
     fleet.at("0.0.1")
     before, states = fleet.containers(), fleet.states()
@@ -238,6 +240,7 @@ def test_a_second_sigterm_in_mid_recreate_leaves_it_out_and_does_not_wait(fleet)
     fleet.at("0.0.1")
 
 
+@pytest.mark.slow
 def test_a_third_ctrl_c_ends_it_without_a_traceback(fleet):
     fleet.at("0.0.1")
     states = fleet.states()
@@ -255,6 +258,7 @@ def test_a_third_ctrl_c_ends_it_without_a_traceback(fleet):
     assert fleet.states() == states
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_before_the_first_drain_change_nothing_and_leave_no_lock(fleet, number):
     fleet.at("0.0.1")
@@ -326,6 +330,7 @@ def test_a_dead_balancer_is_left_out_by_name_and_costs_nobody_anything(fleet, on
     assert json.loads(ended)["without"] == ["lb2"]
 
 
+@pytest.mark.slow
 def test_a_balancer_that_cannot_be_asked_but_serves_is_refused(fleet, on):
     fleet.at("0.0.1")
     on("lb2", "docker exec haproxy mv /run/haproxy/admin.sock /run/haproxy/hidden.sock")
@@ -345,6 +350,7 @@ def test_a_balancer_that_cannot_be_asked_but_serves_is_refused(fleet, on):
     assert versions(fleet.containers()) == {"0.0.1"}
 
 
+@pytest.mark.slow
 def test_one_that_comes_back_different_is_noticed(fleet):
     fleet.at("0.0.1")
     set_weight(fleet, "lb2", "web2_app_2", 7)
@@ -357,6 +363,7 @@ def test_one_that_comes_back_different_is_noticed(fleet):
     assert "weight 7 on lb2" in looked.out
 
 
+@pytest.mark.slow
 def test_a_balancer_that_dies_in_mid_drain_is_put_right_when_it_is_back(fleet, on):
     fleet.at("0.0.1")
     states = fleet.states()
@@ -376,6 +383,7 @@ def test_a_balancer_that_dies_in_mid_drain_is_put_right_when_it_is_back(fleet, o
     assert "nothing is locked" in fleet.fab("lock.status").out
 
 
+@pytest.mark.slow
 def test_a_balancer_that_dies_for_good_in_mid_rollout_is_dropped(fleet, on):
     fleet.at("0.0.1")
     states = fleet.states()
@@ -402,6 +410,7 @@ def test_a_balancer_that_dies_for_good_in_mid_rollout_is_dropped(fleet, on):
     assert fleet.deploy("0.0.2").code == 0
 
 
+@pytest.mark.slow
 def test_a_balancer_that_restarts_in_mid_drain_is_drained_once_more(fleet, on):
     fleet.at("0.0.1")
     states = fleet.states()
@@ -462,6 +471,7 @@ def test_a_host_that_is_gone_is_dropped_and_found_again_when_it_is_back(fleet, d
     awaited(lambda: fleet.states() == states)
 
 
+@pytest.mark.slow
 def test_a_host_that_left_the_inventory_is_given_up_by_name(fleet, edge_inventory, tmp_path):
     fleet.at("0.0.1")
     states = fleet.states()
