@@ -57,7 +57,8 @@ def lane_of(plan: Plan, target: Target) -> tuple[Target, Lane]:
         case "return":
             lane = _home(plan, target, aimed)
         case "replace":
-            lane = swap(aimed, plan.drain, target.runs, plan.hooks)
+            hooks = NO_HOOKS if plan.mode == "repair" else plan.hooks
+            lane = swap(aimed, plan.drain, target.runs, hooks)
         case "close":
             lane = close(aimed, Ended("upgraded"))
         case "vacate" if target.runs == target.wanted:
