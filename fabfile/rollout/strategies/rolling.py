@@ -8,6 +8,7 @@ and it takes requests again only after every balancer's own fresh checks have pa
 from __future__ import annotations
 
 from collections.abc import Generator
+from dataclasses import replace
 
 from fabfile.inventory.model import Drain, Hooks
 from fabfile.rollout.plan import Release, Target
@@ -208,6 +209,7 @@ def take_away(target: Target, drain: Drain, problem: Failed) -> Lane:
         problem = Failed(problem.reason, logs.detail)
     if target.earlier is None:
         return broken(problem, None)
+    target = replace(target, returning=True)
     recorded = yield Record(target, "undo")
     if isinstance(recorded, Failed):
         return broken(problem, recorded)

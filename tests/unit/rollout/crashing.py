@@ -128,18 +128,26 @@ def _check_put_back(plan: Plan, fleet: Fleet, broken: set[str]) -> None:
                 assert server.up, record.ref
 
 
+def check_repaired(
+    plan: Plan, before: dict[str, tuple[str | None, bool, int]], fleet: Fleet
+) -> None:
+    """A repair changes no version; it starts what was there before where nothing ran at all."""
+    earlier = {target.instance.id: target.earlier for target in plan.targets}
+    for name, now in runs(fleet).items():
+        if now != before[name]:
+            was = earlier[name]
+            assert not before[name][1], "a repair changed a container"
+            assert was is not None, "a repair started something that was never there"
+            assert now[0] == was.id or not now[1], "a repair started something else"
+
+
 def put_an_end_to(scenario: Scenario, fleet: Fleet, mode: Recovery, seed: int = 0) -> None:
     """One recovery, and its check."""
     before = runs(fleet)
     result = recover(fleet, mode, seed=seed)
     check(scenario, fleet, mode, result)
     if mode == "repair":
-        for name, now in runs(fleet).items():
-            earlier = {t.instance.id: t.earlier for t in scenario.plan.targets}[name]
-            if before[name][1] or earlier is None:
-                assert now == before[name], "a repair changed a container"
-            elif now != before[name]:
-                assert now[:2] == (earlier.id, True), "a repair started something else"
+        check_repaired(scenario.plan, before, fleet)
 
 
 def points(orders: int, effects: Sequence[str] = EFFECTS) -> Iterator[Crash]:

@@ -23,6 +23,7 @@ from fabfile.drivers.simulated import (
 )
 from fabfile.inventory.model import BalancerSpec, Count, Drain, Hooks, RolloutPolicy, Service
 from fabfile.rollout import capacity
+from fabfile.rollout.engine import CAPACITY_PATIENCE, OBSERVE_AGAIN
 from fabfile.rollout.events import Event, InstanceFinished, StepFinished, StepStarted
 from fabfile.rollout.plan import Plan, Release, Target
 from fabfile.rollout.steps import Recreate, Shut, Step, TakeOut
@@ -165,7 +166,10 @@ class Oracle:
             }
             mine = sum(weights.get(ref, 0) for ref in step.target.refs)
             left = sum(weights.values()) - mine
-            if mine and (left <= 0 or left * 100 < pool.total * self.plan.policy.min_capacity):
+            floor = left * 100 >= pool.total * self.plan.policy.min_capacity
+            # A way back may go below the floor where waiting for a minute did not help.
+            patient = step.target.returning and fleet.now > CAPACITY_PATIENCE * OBSERVE_AGAIN
+            if mine and (left <= 0 or not (floor or patient)):
                 self.wrong.append(f"{step.name} {step.target.instance.id}: {left} in {pool.name}")
 
 
