@@ -28,7 +28,6 @@ from fabfile.balancers.model import BackendReading, ServerRef
 from fabfile.inventory.model import BalancerSpec, Health, Host, Inventory, Service
 from fabfile.lab.engine import Docker
 from fabfile.lab.images import Images
-from fabfile.lab.model import Lab
 
 TEMPLATE = Path(__file__).parents[2] / "templates" / "haproxy.cfg.j2"
 FAST = {
@@ -41,9 +40,9 @@ FAST = {
 }
 
 
-def image(lab: Lab, docker: Docker) -> str:
-    """The lab's HAProxy image."""
-    return Images(docker, lab.logs, lambda *_: None).ensure("haproxy")
+def image(docker: Docker, logs: Path) -> str:
+    """The lab's HAProxy image; what building it says goes to the folder ``logs``."""
+    return Images(docker, logs, lambda *_: None).ensure("haproxy")
 
 
 def free_port() -> int:

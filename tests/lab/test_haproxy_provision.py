@@ -13,15 +13,14 @@ import pytest
 
 from fabfile.balancers.haproxy.change import set_weight
 from fabfile.lab.engine import Docker
-from fabfile.lab.model import Lab
 from tests.lab.haproxy_rig import Rig, free_port, image, rig
 
 S1 = "web1_app_1"
 
 
 @pytest.fixture(scope="module")
-def real(lab: Lab, docker: Docker) -> Iterator[Rig]:
-    with rig(image(lab, docker)) as made:
+def real(docker: Docker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    with rig(image(docker, tmp_path_factory.mktemp("image"))) as made:
         yield made
 
 
@@ -118,7 +117,8 @@ def test_a_changed_port_is_not_undone_by_the_server_state_file(real: Rig) -> Non
 def test_a_container_that_died_is_started_again(real: Rig) -> None:
     subprocess.run(["docker", "kill", str(real.spec.container)], capture_output=True, check=True)
     bad = real.config().replace("bind 127.0.0.1:", "bind 192.0.2.1:")
-    assert real.provision(bad)[0] == 99
+    done = real.provision(bad)
+    assert done[0] == 99, done
     assert real.config_file.read_text() == real.config()
     assert real.provision(real.config())[:2] == (0, "created")
     real.until(lambda reading: reading.servers[S1].up)

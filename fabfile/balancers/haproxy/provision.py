@@ -190,7 +190,8 @@ else
     said=$(create) || put_back "$said" "HAProxy did not start"
 fi
 ek_tries=0
-while now=$(worker 2>/dev/null); [ -z "$now" ] || [ "$now" = "$before" ]; do
+# A container that dies under `docker exec` makes that say so on stdout: only a number is a worker.
+while now=$(worker 2>/dev/null | grep -x '[0-9][0-9]*'); [ -z "$now" ] || [ "$now" = "$before" ]; do
     ek_tries=$((ek_tries + 1))
     [ "$ek_tries" -lt 100 ] || put_back "$(logs)" "HAProxy did not come up with it within 10 s"
     sleep 0.1
