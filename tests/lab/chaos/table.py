@@ -171,11 +171,13 @@ def _before(path: Path, about: str) -> str:
 def summary(kills: Mapping[str, Row]) -> str:
     """What the kills come to."""
     rows = list(kills.values())
-    lost = sum(row.added.total + row.mine.total for row in rows)
+    every = [one for row in rows for one in (row.added, row.mine)]
+    late = sum(one.late for one in every)
+    lost = sum(one.total for one in every) - late
     safes = sorted(row.safe for row in rows if row.safe is not None)
     by = {mode: sum(r.recovery is not None and r.recovery.name == mode for r in rows)
           for mode in ("resume", "abort", "repair")}  # fmt: skip
     text = ", ".join(f"{number} {mode}" for mode, number in by.items())
     if safes:
         text += f"; safe after {safes[len(safes) // 2]:.1f} s (median), {safes[-1]:.1f} s (slowest)"
-    return f"{len(rows)} kills: {text}; {lost} requests lost."
+    return f"{len(rows)} kills: {text}; {lost} requests lost, {late} answered late."
