@@ -370,7 +370,7 @@ def _object(text: str) -> dict[str, object]:
 
 
 def unfinished() -> str:
-    """Print the id of every unfinished rollout this host knows of."""
+    """Print id and service of every unfinished rollout this host knows of."""
     return journal_is() + script(SHELL / "unfinished.sh", root=ROOT)
 
 

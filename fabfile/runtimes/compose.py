@@ -123,10 +123,16 @@ def read_facts(text: str, service: Service) -> HostFacts:
         containers=read_containers("\n".join(parts.get("containers", []))),
         kept={release["release"]: release for release in kept},
         current=dict(line.split(" ", 1) for line in parts.get("current", []) if " " in line),
-        unfinished=tuple(parts.get("unfinished", [])),
+        unfinished=_unfinished(parts.get("unfinished", []), service),
         locks=tuple(state.parse_locks("\n".join(parts.get("locks", [])))),
         provisioned="provisioned" in project,
     )
+
+
+def _unfinished(lines: Iterable[str], service: Service) -> tuple[str, ...]:
+    """Rollouts of ``service``; one that nobody can tell the service of counts as well."""
+    found = (line.partition(" ") for line in lines)
+    return tuple(name for name, _, of in found if of.strip() in ("", service.name))
 
 
 def _release_record(line: str) -> dict[str, str]:

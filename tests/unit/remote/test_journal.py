@@ -35,7 +35,9 @@ def begun(sh, root, name, plan='{"service": "shop"}'):
 
 
 def unfinished(sh):
-    return sh(state.unfinished()).text.split()
+    lines = sh(state.unfinished()).text.splitlines()
+    assert all(line.split(" ")[1] in ("shop", "") for line in lines)
+    return [line.split(" ")[0] for line in lines]
 
 
 # what is over, and what is not

@@ -116,7 +116,11 @@ def test_an_instance_that_is_not_there_has_no_container():
 
 
 def test_unfinished_rollouts_are_seen():
-    assert read(unfinished="r1\nr2").unfinished == ("r1", "r2")
+    assert read(unfinished="r1\nr2 shop").unfinished == ("r1", "r2")
+
+
+def test_what_another_service_left_unfinished_is_none_of_ours():
+    assert read(unfinished="r1 blog\nr2 ").unfinished == ("r2",)
 
 
 @given(
