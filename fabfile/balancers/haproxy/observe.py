@@ -163,10 +163,16 @@ def _unless_gone(state: str) -> Sequence[Row]:
 
 
 def _old(text: str) -> Sequence[Row]:
-    """Statistics of an old process. One that ended meanwhile adds nothing."""
+    """Statistics of an old process. One that ended meanwhile adds nothing.
+
+    Raises :class:`Unreadable` for one that the master still lists and that answers no more: it is
+    on its way out, and until it is gone nobody knows what it still serves.
+    """
     try:
         return parse_stat(text)
     except Refused as refused:
+        if refused.kind == "process-leaving":
+            raise Unreadable(f"an old process does not answer: {refused.answer}") from refused
         if refused.kind != "no-such-process":
             raise
         return ()

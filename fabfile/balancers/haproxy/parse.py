@@ -22,6 +22,7 @@ RefusalKind = Literal[
     "weight",
     "static-algorithm",
     "no-such-process",
+    "process-leaving",
     "other",
 ]
 
@@ -57,6 +58,7 @@ _KINDS: tuple[tuple[str, RefusalKind], ...] = (
     (r"unknown command", "unknown-command"),
     (r"static lb algorithm", "static-algorithm"),
     (r"can't find the target pid", "no-such-process"),
+    (r"can't connect to the target cli", "process-leaving"),
     (r"weight", "weight"),
 )
 

@@ -61,6 +61,13 @@ def test_an_old_process_that_is_gone_or_lacks_the_backend_adds_nothing() -> None
         assert reading.servers["web1_app_2"].scur == 1
 
 
+def test_an_old_process_on_its_way_out_leaves_everything_open_and_is_asked_again() -> None:
+    head, _, _ = reply("poll_old_worker").partition("@evenkeel old 412\n")
+    answer = reply("answer_process_leaving")
+    with pytest.raises(Unreadable, match="does not answer"):
+        read_backend("lb1", "app", f"{head}@evenkeel old 412\n{answer}@evenkeel end\n")
+
+
 def test_queued_requests_count() -> None:
     text = reply("poll_old_worker").replace("app,web1_app_2,0,0,1", "app,web1_app_2,4,0,1")
     text = text.replace("app,BACKEND,0,", "app,BACKEND,2,")

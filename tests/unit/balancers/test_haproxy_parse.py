@@ -134,6 +134,7 @@ ERRORS = [
     ("health_of_tracker", "other"),
     ("set_server_alone", "other"),
     ("no_such_process", "no-such-process"),
+    ("process_leaving", "process-leaving"),
 ]
 
 
