@@ -102,12 +102,17 @@ def blocks(text: str) -> list[str]:
     return [block.strip("\n") for block in re.split(r"\n[ \t]*\n", text) if block.strip()]
 
 
+def _other_than_asked(text: str) -> HaproxyError:
+    """An error text; an empty one says nothing, as from a process that leaves in a reload."""
+    return Refused(text) if text.strip() else Unreadable("HAProxy gave no answer")
+
+
 def parse_info(text: str) -> dict[str, str]:
     """``show info``. Raises :class:`Refused`, or :class:`Unreadable` without a ``Pid``."""
     lines = (line.partition(": ") for line in text.splitlines())
     found = {key: value for key, colon, value in lines if colon}
     if not found.get("Name", "").startswith("HAProxy"):
-        raise Refused(text)
+        raise _other_than_asked(text)
     if not found.get("Pid", "").isdigit():
         raise Unreadable("show info came without a process id")
     return found
@@ -120,7 +125,7 @@ def parse_stat(text: str) -> list[dict[str, str]]:
     """
     lines = text.strip("\n").splitlines()
     if not lines or not lines[0].startswith("# pxname,"):
-        raise Refused(text)
+        raise _other_than_asked(text)
     names = lines[0][2:].rstrip(",").split(",")
     rows = []
     for fields in csv.reader(lines[1:]):
@@ -137,7 +142,7 @@ def parse_servers_state(text: str) -> list[dict[str, str]]:
     """
     lines = text.strip("\n").splitlines()
     if len(lines) < 2 or not lines[1].startswith("# "):
-        raise Refused(text)
+        raise _other_than_asked(text)
     if lines[0].strip() != "1":
         raise Unreadable(f"show servers state: format {lines[0]!r} is not known, only 1 is")
     names = lines[1][2:].split()
@@ -167,7 +172,7 @@ class Processes:
 def parse_proc(text: str) -> Processes:
     """``show proc``. Raises :class:`Refused` when this is no such table."""
     if not text.lstrip().startswith("#<PID>"):
-        raise Refused(text)
+        raise _other_than_asked(text)
     section, master = "", 0
     workers: list[int] = []
     old: list[int] = []

@@ -203,3 +203,9 @@ def test_a_name_can_not_carry_another_command(name: str) -> None:
 def test_a_path_can_not_carry_socat_options(path: str) -> None:
     with pytest.raises(BadInput):
         checked_path(path)
+
+
+@pytest.mark.parametrize("parse", [parse_info, parse_stat, parse_servers_state, parse_proc])
+def test_an_empty_answer_is_no_refusal_and_nothing_is_concluded_from_it(parse) -> None:
+    with pytest.raises(Unreadable, match="no answer"):
+        parse("\n")
