@@ -142,6 +142,7 @@ def test_a_migration_that_fails_leaves_everything_as_it_was(fleet, hook, timeout
     nothing_happened(fleet, before, weights)
 
 
+@pytest.mark.slow
 def test_an_instance_that_fails_its_smoke_test_gets_its_old_release_back(fleet):
     before = fleet.containers()
     weights = fleet.states()

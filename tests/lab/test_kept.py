@@ -126,6 +126,7 @@ def taken_up(fleet, mode="abort"):
     return [f"{e['host']}: {e['text']}" for e in done.of("Notice")]
 
 
+@pytest.mark.slow
 def test_a_plan_that_is_cut_short_on_one_host_is_kept_aside_and_the_others_count(fleet, dead):
     folder = f"{ROOT}/rollouts/{dead}"
     on(fleet, "web1", f"cd {folder} && head -c 100 plan-0001.json >x && mv x plan-0001.json")
@@ -188,6 +189,7 @@ def test_without_any_plan_it_is_refused_and_what_is_open_is_named(fleet, dead):
     taken_up(fleet)
 
 
+@pytest.mark.slow
 def test_a_lock_that_is_cut_short_says_how_to_end_it(fleet, dead):
     on(fleet, "web1", f"cd {ROOT}/locks && echo 2026 >x && mv x project.srv.challenge.lock")
     refused = fleet.fab("abort")

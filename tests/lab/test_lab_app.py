@@ -115,6 +115,7 @@ def test_0_0_3_never_gets_healthy(start):
     assert get(url).status_code == 200
 
 
+@pytest.mark.slow
 def test_0_0_4_listens_after_20_seconds(start):
     begin = time.monotonic()
     _, url = start("0.0.4")

@@ -41,7 +41,12 @@ def killed(fleet, version, after):
 
 
 @pytest.mark.parametrize(
-    ("mode", "ends_with"), [("resume", {"0.0.2"}), ("abort", {"0.0.1"}), ("repair", None)]
+    ("mode", "ends_with"),
+    [
+        ("resume", {"0.0.2"}),
+        pytest.param("abort", {"0.0.1"}, marks=pytest.mark.slow),
+        pytest.param("repair", None, marks=pytest.mark.slow),
+    ],
 )
 def test_a_controller_killed_at_any_moment_costs_nobody_a_request(fleet, mode, ends_with):
     moments = random.Random(f"{SEED} {mode}")

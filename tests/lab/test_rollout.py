@@ -108,7 +108,8 @@ def test_nobody_notices_a_rollout(fleet):
         assert sorted(changed) == ["app_1", "app_2", "app_3"]
 
 
-def test_a_release_that_answers_people_with_5xx_is_stopped_in_its_first_batch(fleet):
+def test_a_release_that_answers_people_with_5xx_is_stopped_in_its_first_batch(edge):
+    fleet = edge
     fleet.at("0.0.1")
     before, weights = fleet.containers(), fleet.states()
     with traffic(fleet.urls, rate=90, slow=2) as probe:
@@ -140,6 +141,7 @@ def test_a_second_deploy_of_the_same_changes_nothing(edge):
     assert (edge.containers(), edge.states()) == (before, weights)
 
 
+@pytest.mark.slow
 def test_a_choice_of_hosts_leaves_the_others_alone(edge):
     edge.at("0.0.1")
     before = edge.containers()
@@ -179,6 +181,7 @@ def test_a_secret_reaches_the_container_and_nothing_else(edge):
     edge.at("0.0.2")
 
 
+@pytest.mark.slow
 def test_a_version_that_never_gets_healthy_is_put_back(edge):
     edge.at("0.0.1")
     weights = edge.states()
@@ -223,6 +226,7 @@ def test_on_timeout_abort_restores_the_instance_and_stops(edge):
     assert edge.states() == weights
 
 
+@pytest.mark.slow
 def test_a_reload_in_mid_drain_lets_nothing_slip_through(edge):
     edge.at("0.0.1")
     weights = edge.states()
@@ -263,6 +267,7 @@ def test_weights_an_operator_set_are_what_comes_back(edge):
         ask(edge.lab, "lb2", "set server challenge/web1_app_2 state ready")
 
 
+@pytest.mark.slow
 def test_an_application_that_ignores_sigterm_loses_nothing(edge):
     edge.at("0.0.1")
     assert edge.deploy("0.0.6", before=("-H", "web1")).code == 0
@@ -406,7 +411,7 @@ def test_two_deploys_at_once_do_not_mix(edge):
     results = []
     threads = [
         threading.Thread(target=lambda v=v: results.append(edge.deploy(v)))
-        for v in ("0.0.2", "0.0.4")
+        for v in ("0.0.2", "0.0.5")
     ]
     for thread in threads:
         thread.start()
@@ -416,6 +421,7 @@ def test_two_deploys_at_once_do_not_mix(edge):
     assert len(versions(edge.containers())) == 1
 
 
+@pytest.mark.slow
 def test_a_probed_deploy_leaves_a_page_that_shows_what_people_got(edge):
     edge.at("0.0.1")
     done = fab(edge.inventory, "deploy", "--version", "0.0.2", "--serial", "100%", "--probe")

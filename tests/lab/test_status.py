@@ -234,6 +234,7 @@ def test_two_images_under_one_tag_and_two_versions_are_drift(fleet):
     fleet.mend(drift)
 
 
+@pytest.mark.slow
 def test_a_dead_rollout_is_seen_with_what_it_left_and_resumed(fleet):
     killed(fleet, "0.0.2", 0.5)
     seen = fleet.look()
@@ -263,6 +264,7 @@ def test_a_lock_that_nobody_holds_any_more_is_seen_and_released(fleet):
     fleet.mend(stale)
 
 
+@pytest.mark.slow
 def test_a_host_without_sshd_spoils_nothing_else(fleet, docker):
     fleet.as_root(docker, "web3", "pkill -x sshd")
     try:

@@ -124,6 +124,7 @@ def set_weight(fleet, balancer, server, weight):
 # operators
 
 
+@pytest.mark.slow
 def test_what_an_operator_changes_while_it_runs_is_kept_and_told(fleet):
     fleet.at("0.0.1")
     before = weights(fleet)
@@ -309,6 +310,7 @@ def awaited(what, timeout=60):
         time.sleep(0.1)
 
 
+@pytest.mark.slow
 def test_a_dead_balancer_is_left_out_by_name_and_costs_nobody_anything(fleet, on, lb2_is_dead):
     refused = fleet.deploy("0.0.2")
     assert refused.code == 5, refused.text
@@ -430,6 +432,7 @@ def test_a_balancer_that_restarts_in_mid_drain_is_drained_once_more(fleet, on):
 # hosts
 
 
+@pytest.mark.slow
 def test_a_host_that_is_gone_is_dropped_and_found_again_when_it_is_back(fleet, docker):
     fleet.at("0.0.1")
     states = fleet.states()
