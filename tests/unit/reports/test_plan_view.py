@@ -41,7 +41,7 @@ Batch 2 of 2: web2
       recorded weight and state back, wait until let in, record done
 
 Lowest capacity: lb1:app 50% (100 of 200) at web1/app_1; lb2:app 50% (100 of 200) at web1/app_1
-Expected to take 2.3 s while nobody holds a server; each of the 2 drains may add up to 20 s.
+Expected to take 2.4 s while nobody holds a server; each of the 2 drains may add up to 20 s.
 """
     )
 
