@@ -7,7 +7,7 @@ Everything heavy is imported inside the tasks, so that ``fab --list`` stays quic
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from invoke.collection import Collection
 from invoke.context import Context
@@ -251,8 +251,9 @@ def resume(
     before_rollout: str = "",
 ) -> None:
     """Finish a rollout whose controller died: every selected instance on the planned release."""
-    gone = (drop or (), without_balancer or (), allow_loss)
-    _recover("resume", service, rollout, force, dry_run, inventory, json, gone, before_rollout)
+    gone = {"drop": drop, "without_balancer": without_balancer, "allow_loss": allow_loss}
+    how = {"rollout": rollout, "force": force, "dry": dry_run, "json": json}
+    _recover("resume", service, inventory, **how, **gone, before_rollout=before_rollout)
 
 
 @fleet_task(help=RECOVER_HELP, iterable=["drop", "without_balancer"])
@@ -269,8 +270,9 @@ def abort(
     json: bool = False,
 ) -> None:
     """Undo a rollout whose controller died: every instance on its own earlier release."""
-    gone = (drop or (), without_balancer or (), allow_loss)
-    _recover("abort", service, rollout, force, dry_run, inventory, json, gone)
+    gone = {"drop": drop, "without_balancer": without_balancer, "allow_loss": allow_loss}
+    how = {"rollout": rollout, "force": force, "dry": dry_run, "json": json}
+    _recover("abort", service, inventory, **how, **gone)
 
 
 @fleet_task(help=RECOVER_HELP, iterable=["drop", "without_balancer"])
@@ -287,37 +289,18 @@ def repair(
     json: bool = False,
 ) -> None:
     """Put weights and states back after a rollout whose controller died; changes no version."""
-    gone = (drop or (), without_balancer or (), allow_loss)
-    _recover("repair", service, rollout, force, dry_run, inventory, json, gone)
+    gone = {"drop": drop, "without_balancer": without_balancer, "allow_loss": allow_loss}
+    how = {"rollout": rollout, "force": force, "dry": dry_run, "json": json}
+    _recover("repair", service, inventory, **how, **gone)
 
 
 def _recover(
-    mode: Literal["resume", "abort", "repair"],
-    service: str,
-    rollout: str,
-    force: bool,
-    dry_run: bool,
-    inventory: str,
-    json: bool,
-    gone: tuple[Sequence[str], Sequence[str], bool],
-    before_rollout: str = "",
+    mode: Literal["resume", "abort", "repair"], service: str, inventory: str, **flags: Any
 ) -> None:
     from fabfile import cli
 
-    drop, without_balancer, allow_loss = gone
-    code = cli.recover(
-        cli.inventory_of(inventory),
-        service,
-        mode,
-        rollout=rollout,
-        force=force,
-        dry=dry_run,
-        json=json,
-        before_rollout=before_rollout,
-        drop=drop,
-        without_balancer=without_balancer or (),
-        allow_loss=allow_loss,
-    )
+    given = {name: value for name, value in flags.items() if value is not None}
+    code = cli.recover(cli.inventory_of(inventory), service, mode, **given)
     if code:
         raise Exit(code=code)
 

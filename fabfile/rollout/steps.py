@@ -15,7 +15,7 @@ from fabfile.balancers.model import ServerRef
 from fabfile.rollout.capacity import Readings
 from fabfile.rollout.plan import Release, Target
 
-Progress = Literal["undo", "recreated", "done", "restored"]
+Progress = Literal["undo", "done", "restored"]
 HookName = Literal["before_rollout", "before_drain", "after_healthy", "after_rollout"]
 
 

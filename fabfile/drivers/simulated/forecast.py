@@ -33,15 +33,6 @@ class Forecast:
     curve: tuple[tuple[float, int], ...]
     """The first run's lowest pool: seconds from the start, percent left."""
 
-    @property
-    def runs(self) -> int:
-        """How many."""
-        return len(self.seconds)
-
-    def percentile(self, share: float) -> float:
-        """Seconds that ``share`` percent of the runs did not exceed."""
-        return self.seconds[min(int(len(self.seconds) * share / 100), len(self.seconds) - 1)]
-
 
 def forecast(
     plan: Plan,
