@@ -9,7 +9,7 @@ from typing import Literal
 Admin = Literal["ready", "drain", "maint"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ServerReading:
     """One server as one balancer sees it at one moment, old processes after a reload included."""
 
@@ -42,7 +42,7 @@ class ServerReading:
         return self.up and self.admin == "ready" and not self.backup and self.weight > 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class BackendReading:
     """One backend of one balancer process at one moment."""
 
@@ -57,7 +57,7 @@ class BackendReading:
     """Requests that wait for any server of the backend."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ServerRef:
     """A server's full name: balancer id, backend, server."""
 
@@ -69,7 +69,7 @@ class ServerRef:
         return f"{self.balancer}:{self.backend}/{self.server}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ServerRecord:
     """What has to be put back: a server's weight and state before anybody touched it."""
 

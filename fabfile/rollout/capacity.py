@@ -7,7 +7,7 @@ share of the weights recorded at the start for every server that no operator had
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fabfile.balancers.model import BackendReading, ServerReading, ServerRecord, ServerRef
 
@@ -78,11 +78,20 @@ def pools(records: Iterable[ServerRecord], summed: Collection[str] = ()) -> tupl
     return tuple(found)
 
 
-def weight_now(ref: ServerRef, readings: Readings) -> int:
-    """What ``ref`` takes of new requests now; 0 where nobody could say."""
-    backend = readings.get((ref.balancer, ref.backend))
-    server: ServerReading | None = backend.servers.get(ref.server) if backend else None
+def _takes(server: ServerReading | None) -> int:
+    """What it takes of new requests now; 0 where nobody could say."""
     return server.weight if server is not None and server.in_rotation else 0
+
+
+@dataclass(slots=True, eq=False)
+class _Entry:
+    """One server in the ledger."""
+
+    places: list[int] = field(default_factory=list)
+    """Its pools, by number."""
+    weight: int = 0
+    """What it took of new requests when it was last read."""
+    taken: bool = False
 
 
 class Ledger:
@@ -97,61 +106,72 @@ class Ledger:
         self._floors = [pool.floor(min_capacity) for pool in self._pools]
         self._totals = [pool.total for pool in self._pools]
         self._left = [0] * len(self._pools)
-        self._weights: dict[ServerRef, int] = {}
-        self._taken: set[ServerRef] = set()
         self._heard: set[tuple[str, str]] = set()
         self._changed: set[int] = set()
         self._told = [-1] * len(self._pools)
-        places: dict[ServerRef, list[int]] = {}
+        self._entries: dict[ServerRef, _Entry] = {}
+        self._backends: dict[tuple[str, str], dict[str, _Entry]] = {}
         for number, pool in enumerate(self._pools):
             for ref in pool.baseline:
-                places.setdefault(ref, []).append(number)
-                self._weights[ref] = 0
-        self._places = {ref: tuple(numbers) for ref, numbers in places.items()}
+                self._enter(ref).places.append(number)
+
+    def _enter(self, ref: ServerRef) -> _Entry:
+        entry = self._entries.get(ref)
+        if entry is None:
+            entry = self._entries[ref] = _Entry()
+            self._backends.setdefault((ref.balancer, ref.backend), {})[ref.server] = entry
+        return entry
 
     def see(self, readings: Readings, *, partial: bool = False) -> None:
         """Take in what the balancers say; ``partial`` as in ``steps.Seen``."""
         if partial:
-            for (balancer, backend), reading in readings.items():
-                for server in reading.servers:
-                    ref = ServerRef(balancer, backend, server)
-                    if ref in self._places:
-                        self._set(ref, weight_now(ref, readings))
+            for key, reading in readings.items():
+                entries = self._backends.get(key, {})
+                for name, server in reading.servers.items():
+                    if (entry := entries.get(name)) is not None:
+                        self._set(entry, _takes(server))
             return
         self._heard = set(readings)
-        for ref in self._places:
-            self._set(ref, weight_now(ref, readings))
+        for key, entries in self._backends.items():
+            servers = readings[key].servers if key in readings else {}
+            for name, entry in entries.items():
+                self._set(entry, _takes(servers.get(name)))
 
-    def _set(self, ref: ServerRef, weight: int) -> None:
-        change = weight - self._weights[ref]
-        self._weights[ref] = weight
-        if change and ref not in self._taken:
-            self._count(ref, change)
+    def _set(self, entry: _Entry, weight: int) -> None:
+        change = weight - entry.weight
+        entry.weight = weight
+        if change and not entry.taken:
+            self._count(entry, change)
 
-    def _count(self, ref: ServerRef, change: int) -> None:
-        for number in self._places[ref]:
+    def _count(self, entry: _Entry, change: int) -> None:
+        for number in entry.places:
             self._left[number] += change
             self._changed.add(number)
 
     def take(self, refs: Iterable[ServerRef]) -> None:
         """These count as gone from now on, whatever the readings say."""
-        for ref in self._places.keys() & set(refs) - self._taken:
-            self._taken.add(ref)
-            self._count(ref, -self._weights[ref])
+        for entry in self._found(refs):
+            if not entry.taken:
+                entry.taken = True
+                self._count(entry, -entry.weight)
 
     def give(self, refs: Iterable[ServerRef]) -> None:
         """These count as the readings say again."""
-        for ref in self._taken & set(refs):
-            self._taken.discard(ref)
-            self._count(ref, self._weights[ref])
+        for entry in self._found(refs):
+            if entry.taken:
+                entry.taken = False
+                self._count(entry, entry.weight)
+
+    def _found(self, refs: Iterable[ServerRef]) -> list[_Entry]:
+        return [entry for ref in refs if (entry := self._entries.get(ref)) is not None]
 
     def serves(self, refs: Iterable[ServerRef]) -> bool:
         """Whether any of them takes requests."""
-        return any(self._weights.get(ref, 0) for ref in refs)
+        return any(entry.weight for entry in self._found(refs))
 
     def left(self, refs: Iterable[ServerRef]) -> tuple[tuple[str, int, int], ...]:
         """``(name, left, total)`` of each pool that holds one of ``refs``."""
-        return self._said({number for ref in refs for number in self._places.get(ref, ())})
+        return self._said({number for entry in self._found(refs) for number in entry.places})
 
     def changes(self) -> tuple[tuple[str, int, int], ...]:
         """``(name, left, total)`` of each pool that is not what it was when this was last asked."""
@@ -174,10 +194,10 @@ class Ledger:
         for ref in leaving:
             if (ref.balancer, ref.backend) not in self._heard:
                 return Refusal(f"{ref.balancer}:{ref.backend}", 0, 0, 0, 0, silent=True)
-            weight = self._weights.get(ref, 0)
-            if weight and ref not in self._taken:
-                for number in self._places[ref]:
-                    mine[number] = mine.get(number, 0) + weight
+            entry = self._entries.get(ref)
+            if entry is not None and entry.weight and not entry.taken:
+                for number in entry.places:
+                    mine[number] = mine.get(number, 0) + entry.weight
         for number, weight in mine.items():
             now, floor = self._left[number], self._floors[number]
             if now - weight <= 0 or now - weight < floor:

@@ -54,8 +54,10 @@ CAPACITY_PATIENCE = 300
 class Engine:
     """One rollout. ``emit`` gets every event as it happens."""
 
-    def __init__(self, plan: Plan, emit: Callable[[Event], None]) -> None:
+    def __init__(self, plan: Plan, emit: Callable[[Event], None], *, steps: bool = True) -> None:
+        """``steps``: whether anybody wants to hear of every single step."""
         self.plan = plan
+        self._steps = steps
         self.fates = fates.at_start(plan)
         self.finished: RolloutFinished | None = None
         self._emit = emit
@@ -118,14 +120,16 @@ class Engine:
 
     def _advance(self, running: Running, outcome: Outcome | None) -> list[Order]:
         if running.step is not None and outcome is not None:
-            self._tell(running.target, running.step, outcome)
+            if self._steps:
+                self._tell(running.target, running.step, outcome)
             outcome = self._call_off(running, running.step, outcome)
         try:
             step = next(running.lane) if outcome is None else running.lane.send(outcome)
         except StopIteration as stop:
             return self._ended(running, stop.value)
         running.step = step
-        self._emit(StepStarted(step.target.instance.id, step.name))
+        if self._steps:
+            self._emit(StepStarted(step.target.instance.id, step.name))
         if isinstance(step, AskCapacity):
             assert self._batch is not None
             self._batch.waiting[step.target.instance.id] = running
@@ -134,9 +138,11 @@ class Engine:
 
     def _call_off(self, running: Running, step: Step, outcome: Outcome) -> Outcome:
         """The last moment at which a lane can turn around without having drained anything."""
-        why = self._no_more()
         recorded = isinstance(step, Record) and step.progress == "undo"
-        if not (why and recorded) or running.homeward or isinstance(outcome, Failed):
+        if not recorded or running.homeward or isinstance(outcome, Failed):
+            return outcome
+        why = self._no_more()
+        if not why:
             return outcome
         running.called_off = True
         return Refused(why)
@@ -241,7 +247,7 @@ class Engine:
         return orders + self._unpause() if orders else orders
 
     def _keep_watch(self, after: float) -> list[Order]:
-        if self._watching is not None or not self._watch.names:
+        if self._watching is not None or not self._watch:
             return []
         order = self._order(Observe(after), None)
         self._watching = order.id

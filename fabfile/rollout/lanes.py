@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from fabfile.balancers.model import ServerRef
 from fabfile.rollout.plan import Plan, Target
@@ -12,15 +13,14 @@ from fabfile.rollout.steps import Lane, Step, Work
 from fabfile.rollout.strategies import recovering
 
 
-@dataclass(frozen=True)
-class Order:
+class Order(NamedTuple):
     """One piece of work for the driver; its outcome comes back under ``id``."""
 
     id: int
     work: Work
 
 
-@dataclass
+@dataclass(slots=True)
 class Running:
     """A lane and where it stands."""
 

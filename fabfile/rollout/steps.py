@@ -24,7 +24,7 @@ def _dashed(word: str) -> str:
     return "".join(f"-{c.lower()}" if c.isupper() else c for c in word).lstrip("-")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Step:
     """Something to be done for one instance."""
 
@@ -36,19 +36,19 @@ class Step:
         return _dashed(type(self).__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Record(Step):
     """Write down, durably and on the hosts it concerns, how far the instance is."""
 
     progress: Progress
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class AskCapacity(Step):
     """May its servers leave rotation? The engine itself answers, from a fresh reading."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class TakeOut(Step):
     """No new requests: weight 0 or state drain on every balancer, read back.
 
@@ -56,7 +56,7 @@ class TakeOut(Step):
     """
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class AwaitIdle(Step):
     """Wait until nothing is in flight on any balancer, old processes after a reload included.
 
@@ -69,53 +69,53 @@ class AwaitIdle(Step):
     """The state the balancers must still show: maint, or drained."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Shut(Step):
     """Maint on every balancer: pinned clients go elsewhere, what runs may finish."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Cut(Step):
     """Close what is still open on its servers, and say whose it was."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Recreate(Step):
     """Put ``release`` in place of the container and start it."""
 
     release: Release
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class AwaitHealthy(Step):
     """Wait until the container runs ``release`` and answers its health check steadily."""
 
     release: Release
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ReadLogs(Step):
     """Fetch the container's last log lines, for a person: ``detail`` of what comes back."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Admit(Step):
     """Recorded weight and state back; the balancers' own fresh checks let it in."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class AwaitAdmitted(Step):
     """Wait until every balancer shows the recorded weight and state, and the server up."""
 
     deadline: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Restore(Step):
     """Recorded weight and state back at once, for an instance whose container never stopped."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Hook(Step):
     """Run the service's own command of that name for this instance, on its host.
 
@@ -130,7 +130,7 @@ class Hook(Step):
         return self.hook
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Observe:
     """Read every backend; not before ``after`` seconds have passed."""
 
@@ -138,7 +138,7 @@ class Observe:
     name: str = "observe"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Pause:
     """Let ``seconds`` go by between two batches."""
 
@@ -146,7 +146,7 @@ class Pause:
     name: str = "pause"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Done:
     """It is done, and was read back where it can be. ``detail`` is for a person."""
 
@@ -154,14 +154,14 @@ class Done:
     detail: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Idle(Done):
     """Nothing is in flight. ``waited`` seconds went into it."""
 
     waited: float = 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Busy:
     """The deadline passed with ``sessions`` still in flight."""
 
@@ -169,7 +169,7 @@ class Busy:
     waited: float = 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Reverted:
     """A balancer no longer shows what was ordered: reloaded, restarted or changed by somebody."""
 
@@ -177,7 +177,7 @@ class Reverted:
     waited: float = 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Failed:
     """It did not work. ``detail`` is for a person: the last lines of a log."""
 
@@ -185,14 +185,14 @@ class Failed:
     detail: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Refused:
     """No capacity is granted, and waiting any longer is pointless."""
 
     reason: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Seen:
     """The answer to :class:`Observe`; a balancer that could not be asked is missing."""
 
@@ -232,7 +232,7 @@ these, and recorded: out of rotation, or not taken in by every balancer.
 """
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Ended:
     """What a lane returns for one instance."""
 

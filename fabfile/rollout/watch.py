@@ -6,7 +6,7 @@ it answers everybody with errors, or that dies a few seconds later, has failed a
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from math import sqrt
 
@@ -46,7 +46,7 @@ class Bad:
         return f"answers 5xx: {self.errors} of {self.requests} requests since its return ({share}%)"
 
 
-@dataclass
+@dataclass(slots=True)
 class _Watched:
     """One instance; counters start at the first look after its return."""
 
@@ -100,7 +100,13 @@ class Watch:
         self._judges = plan.mode != "rollback" and self._rate < 100
         self._looks = 0
         self._watched: dict[str, _Watched] = {}
-        self._of: dict[ServerRef, _Watched] = {}
+        self._of: dict[tuple[str, str], dict[str, _Watched]] = {}
+        """By balancer and backend, and by server."""
+        self._down: dict[str, _Watched] = {}
+
+    def __bool__(self) -> bool:
+        """Whether anybody is watched."""
+        return bool(self._watched)
 
     @property
     def active(self) -> bool:
@@ -112,26 +118,36 @@ class Watch:
         if not (self._on and target.servers):
             return
         watched = self._watched[target.instance.id] = _Watched(target, since=self._looks)
-        self._of |= dict.fromkeys(target.refs, watched)
+        for ref in target.refs:
+            self._of.setdefault((ref.balancer, ref.backend), {})[ref.server] = watched
 
     def end(self) -> None:
         """Nobody is watched any more, whatever comes back from now on."""
         self._on = False
         self._watched.clear()
         self._of.clear()
+        self._down.clear()
 
     def see(self, readings: Readings) -> list[Bad]:
         """Take in what the balancers say; who has failed now, and is watched no longer."""
         self._looks += 1
-        for (balancer, name), backend in readings.items():
-            for server in backend.servers.values():
-                ref = ServerRef(balancer, name, server.name)
-                if ref in self._of:
-                    self._of[ref].add(ref, backend, server)
-        bad = [one for watched in self._watched.values() if (one := self._judged(watched))]
+        # Judged is who has news, and who is down: a look at a large fleet must not cost all of it.
+        concerned = dict(self._down)
+        for key, backend in readings.items():
+            for name, watched in self._told_of(key, backend):
+                watched.add(ServerRef(*key, name), backend, backend.servers[name])
+                concerned[watched.target.instance.id] = watched
+        self._down = {name: watched for name, watched in concerned.items() if watched.down}
+        bad = [one for watched in concerned.values() if (one := self._judged(watched))]
         for one in bad:
             self._forget(one.target)
         return bad
+
+    def _told_of(
+        self, key: tuple[str, str], backend: BackendReading
+    ) -> Iterator[tuple[str, _Watched]]:
+        of = self._of.get(key, {})
+        return ((name, of[name]) for name in backend.servers if name in of)
 
     def _judged(self, watched: _Watched) -> Bad | None:
         if watched.down and watched.waited * LOOK_AT_END > DOWN_PATIENCE:
@@ -143,8 +159,9 @@ class Watch:
 
     def _forget(self, target: Target) -> None:
         del self._watched[target.instance.id]
+        self._down.pop(target.instance.id, None)
         for ref in target.refs:
-            self._of.pop(ref, None)
+            self._of[ref.balancer, ref.backend].pop(ref.server, None)
 
     def unseen(self, names: Iterable[str]) -> bool:
         """Whether nobody has looked at one of ``names`` since its return."""

@@ -6,7 +6,7 @@ Everything in here happens at once; what takes time is a process in ``hands`` or
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from fabfile.balancers.model import (
@@ -40,7 +40,7 @@ class Behaviour:
     """The hooks that fail on the way to it."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Server:
     """A server of one balancer. ``up`` is what the balancer believes."""
 
@@ -59,6 +59,14 @@ class Server:
     """The same, of processes from before a reload."""
     stot: int = 0
     errors: int = 0
+    key: tuple[str, str] = ("", "")
+    """Balancer and backend."""
+    name: str = ""
+    """In full."""
+
+    def __post_init__(self) -> None:
+        self.key = (self.ref.balancer, self.ref.backend)
+        self.name = str(self.ref)
 
     @property
     def weight(self) -> int:
@@ -83,21 +91,23 @@ class Server:
 
     def reading(self, now: float) -> ServerReading:
         """As its balancer would tell."""
+        # By position, since a large fleet is read a million times: name, address, up, checked,
+        # admin, weight, uweight, iweight, scur, qcur, stot, requests, errors_5xx, backup.
         return ServerReading(
-            name=self.ref.server,
-            address="",
-            up=self.up,
-            checked=self.checked,
-            admin=self.admin,
-            weight=self.weight,
-            uweight=self.uweight,
-            iweight=self.iweight,
-            scur=self.sessions(now),
-            qcur=0,
-            stot=self.stot,
-            requests=self.stot,
-            errors_5xx=self.errors,
-            backup=self.backup,
+            self.ref.server,
+            "",
+            self.up,
+            self.checked,
+            self.admin,
+            self.uweight if self.admin == "ready" else 0,
+            self.uweight,
+            self.iweight,
+            self.sessions(now) if self.ends or self.old else 0,
+            0,
+            self.stot,
+            self.stot,
+            self.errors,
+            self.backup,
         )
 
 
@@ -148,7 +158,7 @@ class Fleet:
     """Requests of each instance that were closed by policy."""
     lost: list[str] = field(default_factory=list)
     """Requests that found nobody to answer them, each in a line."""
-    changed: set[ServerRef] = field(default_factory=set)
+    changed: dict[Server, None] = field(default_factory=dict)
     """Since it was last emptied."""
     pending: list[tuple[float, Process]] = field(default_factory=list)
     """What was still under way when a simulation ended, and when it goes on in the next."""
@@ -160,7 +170,7 @@ class Fleet:
         self.of_backend: dict[tuple[str, str], dict[str, Server]] = {}
         for server in self.servers.values():
             ref = server.ref
-            self.of_backend.setdefault((ref.balancer, ref.backend), {})[ref.server] = server
+            self.of_backend.setdefault(server.key, {})[ref.server] = server
             self.processes.setdefault(ref.balancer, 1)
             if server.instance:
                 self.of_instance.setdefault(server.instance, []).append(server)
@@ -218,7 +228,7 @@ class Fleet:
     def _found_server(self, server: Server) -> FoundServer:
         if server.ref.balancer in self.silent:
             return FoundServer("unknown", None)
-        return FoundServer(self._record(str(server.ref)), server.reading(self.now))
+        return FoundServer(self._record(server.name), server.reading(self.now))
 
     def _record(self, name: str) -> Journal:
         if name in self.undo:
@@ -229,15 +239,22 @@ class Fleet:
 
     def set(self, ref: ServerRef, uweight: int | None = None, admin: Admin | None = None) -> None:
         """Change a server's weight or state; nothing else follows from it."""
-        server = self.servers[ref]
-        server.uweight = server.uweight if uweight is None else uweight
-        server.admin = server.admin if admin is None else admin
-        self.changed.add(ref)
+        self.change(self.servers[ref], uweight, admin)
+
+    def change(
+        self, server: Server, uweight: int | None = None, admin: Admin | None = None
+    ) -> None:
+        """As :meth:`set`."""
+        if uweight is not None:
+            server.uweight = uweight
+        if admin is not None:
+            server.admin = admin
+        self.changed[server] = None
 
     def mark(self, server: Server, *, up: bool) -> None:
         """Its balancer has come to believe that it is ``up``."""
         server.up = up
-        self.changed.add(server.ref)
+        self.changed[server] = None
 
     def passes(self, server: Server) -> bool:
         """Whether a check by its balancer would pass now."""
@@ -253,22 +270,20 @@ class Fleet:
         if server.admin != "maint" and server.checked:
             self.mark(server, up=self.passes(server))
 
-    def admit(self, record: ServerRecord) -> None:
+    def admit(self, server: Server, record: ServerRecord) -> None:
         """Recorded weight and state; what was in maint has to pass its checks first."""
-        server = self.servers[record.ref]
         was = server.admin
-        self.set(record.ref, record.uweight, record.admin)
+        self.change(server, record.uweight, record.admin)
         if record.admin == "maint":
             return
         if was == "maint":
             self.mark(server, up=not server.checked)
         self.spawn(self.check(server))
 
-    def restore(self, record: ServerRecord) -> None:
+    def restore(self, server: Server, record: ServerRecord) -> None:
         """Recorded weight and state at once."""
-        server = self.servers[record.ref]
         was = server.admin
-        self.set(record.ref, record.uweight, record.admin)
+        self.change(server, record.uweight, record.admin)
         if was == "maint" != record.admin:
             self.mark(server, up=not server.checked or self.passes(server))
 
@@ -279,24 +294,16 @@ class Fleet:
             for server in servers.values() if name == balancer else ():
                 server.old, server.ends = server.old + server.ends, []
                 if not keeps:
-                    self.set(server.ref, server.iweight, "ready")
+                    self.change(server, server.iweight, "ready")
                     # A balancer that has just started takes every server for up.
                     self.mark(server, up=True)
                     self.spawn(self.check(server))
 
-    def read(
-        self, key: tuple[str, str], names: Mapping[str, object] | None = None
-    ) -> BackendReading:
-        """One backend; only the servers in ``names`` where given."""
-        servers = self.of_backend[key]
-        return BackendReading(
-            key[0],
-            self.processes[key[0]],
-            {
-                name: servers[name].reading(self.now)
-                for name in (servers if names is None else names)
-            },
-        )
+    def read(self, key: tuple[str, str], only: Iterable[Server] | None = None) -> BackendReading:
+        """One backend; ``only``: these servers of it."""
+        servers = self.of_backend[key].values() if only is None else only
+        readings = {server.ref.server: server.reading(self.now) for server in servers}
+        return BackendReading(key[0], self.processes[key[0]], readings)
 
     # containers
 

@@ -41,7 +41,7 @@ def forecast(
     fail: float = 0.0,
     runs: int = 1,
     seed: int = 0,
-    on_event: Callable[[float, Event], None] = lambda *_: None,
+    on_event: Callable[[float, Event], None] | None = None,
 ) -> Forecast:
     """Run ``plan`` on paper ``runs`` times; the same arguments give the same result.
 
@@ -50,17 +50,19 @@ def forecast(
     """
     # Nobody asks anything of a simulated fleet: there is nothing to judge releases by.
     policy = replace(plan.policy, max_error_rate=100)
-    plan = replace(plan, policy=policy, targets=tuple(map(_its_own, plan.targets)))
+    targets = tuple(map(_its_own, plan.targets)) if fail else plan.targets
+    plan = replace(plan, policy=policy, targets=targets)
     verdicts: Counter[str] = Counter()
     seconds, lowest = [], dict[str, tuple[int, int]]()
-    first = _Capacity(on_event)
+    first = _Capacity(on_event or (lambda *_: None))
     with _no_collector():
         for number in range(runs):
             rng = random.Random(f"{seed} {number}")  # noqa: S311 (not for secrets)
             ill = {t.wanted.id: ILL for t in plan.changing if rng.random() < fail}
             capacity = _Capacity() if number else first
             fleet = Fleet.of_plan(plan, ill, timing)
-            result = simulate(plan, fleet, timing, seed=number, on_event=capacity)
+            rough = number > 0 or on_event is None
+            result = simulate(plan, fleet, timing, seed=number, on_event=capacity, rough=rough)
             assert result.finished is not None
             verdicts[result.finished.verdict] += 1
             seconds.append(result.seconds)

@@ -57,6 +57,8 @@ class Hands:
         self._mode = mode
         self._watch: Watch = watch or (lambda *_: None)
         self._unheard: frozenset[str] | None = None
+        self._known: dict[str, tuple[Target, list[Server]]] = {}
+        """By instance: the servers of the target that was asked for last."""
         self._acts: dict[type[Work], Callable[..., Act]] = {
             Observe: self._observe,
             Pause: self._pause,
@@ -90,16 +92,16 @@ class Hands:
     def _look_around(self) -> Seen:
         fleet = self._fleet
         silent = frozenset(fleet.silent)
-        changed, fleet.changed = fleet.changed, set()
+        changed, fleet.changed = fleet.changed, {}
         if silent != self._unheard:
             self._unheard = silent
             keys = [key for key in fleet.of_backend if key[0] not in silent]
             return Seen({key: fleet.read(key) for key in keys})
-        by_backend: dict[tuple[str, str], dict[str, object]] = {}
-        for ref in changed:
-            if ref.balancer not in silent:
-                by_backend.setdefault((ref.balancer, ref.backend), {})[ref.server] = None
-        return Seen({key: fleet.read(key, names) for key, names in by_backend.items()}, True)
+        by_backend: dict[tuple[str, str], list[Server]] = {}
+        for server in changed:
+            if server.ref.balancer not in silent:
+                by_backend.setdefault(server.key, []).append(server)
+        return Seen({key: fleet.read(key, servers) for key, servers in by_backend.items()}, True)
 
     def _pause(self, work: Pause) -> Act:
         yield work.seconds
@@ -114,7 +116,7 @@ class Hands:
         lost = yield from self._unanswered(step.target, host=True)
         if lost:
             return lost
-        places = [step.target.instance.id, *map(str, step.target.refs)]
+        places = [step.target.instance.id, *(s.name for s in self._servers(step.target))]
         if self._stagger:
             self._fleet.rng.shuffle(places)
         for number, name in enumerate(places):
@@ -146,6 +148,8 @@ class Hands:
     ) -> Generator[float, None, Failed | None]:
         """Why not all of them can be told or asked, after the patience that takes."""
         fleet = self._fleet
+        if not (fleet.silent or fleet.unreachable):
+            return None
         names = {ref.balancer for ref in target.refs} & fleet.silent
         if host and target.instance.host in fleet.unreachable:
             names.add(target.instance.host)
@@ -154,36 +158,35 @@ class Hands:
         yield self._timing.connect_timeout
         return Failed(f"{', '.join(sorted(names))}: no answer")
 
-    def _change(self, step: Step, effect: Callable[[ServerRecord], None]) -> Act:
+    def _change(self, step: Step, effect: Callable[[Server, ServerRecord], None]) -> Act:
         """One change on every balancer; those that answer are changed whatever the others do."""
         yield self._timing.drain
         self._watch(step, self._fleet)
         lost = False
-        for number, record in enumerate(step.target.servers):
+        pairs = zip(self._servers(step.target), step.target.servers, strict=True)
+        for number, (server, record) in enumerate(pairs):
             if number and self._stagger:
                 yield self._timing.drain * 0.1
             if record.ref.balancer in self._fleet.silent:
                 lost = True
             else:
-                effect(record)
+                effect(server, record)
         if lost:
             failed = yield from self._unanswered(step.target)
             return failed or Failed("a balancer did not answer in time")
         return Done()
 
     def _take_out(self, step: TakeOut) -> Act:
-        def effect(record: ServerRecord) -> None:
-            if self._fleet.servers[record.ref].admin != "ready":
-                return
-            if self._mode == "weight":
-                self._fleet.set(record.ref, uweight=0)
-            else:
-                self._fleet.set(record.ref, admin="drain")
+        return self._change(step, self._lower)
 
-        return self._change(step, effect)
+    def _lower(self, server: Server, _: ServerRecord) -> None:
+        if server.admin == "ready" and self._mode == "weight":
+            self._fleet.change(server, uweight=0)
+        elif server.admin == "ready":
+            self._fleet.change(server, admin="drain")
 
     def _shut(self, step: Shut) -> Act:
-        return self._change(step, lambda record: self._fleet.set(record.ref, admin="maint"))
+        return self._change(step, lambda server, _: self._fleet.change(server, admin="maint"))
 
     def _admit(self, step: Admit) -> Act:
         return self._change(step, self._fleet.admit)
@@ -194,9 +197,9 @@ class Hands:
     def _cut(self, step: Cut) -> Act:
         closed = 0
 
-        def effect(record: ServerRecord) -> None:
+        def effect(server: Server, _: ServerRecord) -> None:
             nonlocal closed
-            closed += cut_off(self._fleet, (record.ref,))
+            closed += cut_off(server, self._fleet.now)
 
         outcome = yield from self._change(step, effect)
         name = step.target.instance.id
@@ -204,7 +207,11 @@ class Hands:
         return outcome if isinstance(outcome, Failed) else Done(f"closed {closed}")
 
     def _servers(self, target: Target) -> list[Server]:
-        return [self._fleet.servers[ref] for ref in target.refs]
+        known = self._known.get(target.instance.id)
+        if known is None or known[0] is not target:
+            known = target, [self._fleet.servers[ref] for ref in target.refs]
+            self._known[target.instance.id] = known
+        return known[1]
 
     def _await_idle(self, step: AwaitIdle) -> Act:
         fleet, servers, began = self._fleet, self._servers(step.target), self._fleet.now
@@ -217,7 +224,7 @@ class Hands:
             undone = [s.ref for s in servers if not (s.admin == "maint" if step.maint else s.out)]
             if undone:
                 return Reverted(_balancers(undone), waited)
-            busy = {s.ref: n for s in servers if (n := s.sessions(fleet.now))}
+            busy = {s.ref: n for s in servers if s.ends or s.old if (n := s.sessions(fleet.now))}
             now = [s.stot for s in servers]
             if not busy and now == before:
                 return Idle(waited=waited)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import heapq
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 from typing import Any, Literal
 
 from fabfile.drivers.simulated.faults import Fault
@@ -72,18 +72,20 @@ def simulate(
     interrupt_after: int | None = None,
     watch: Watch | None = None,
     on_event: Callable[[float, Event], None] | None = None,
+    rough: bool = False,
 ) -> Simulation:
     """Run ``plan`` on ``fleet`` (as the plan found it when ``None``), which is changed by it.
 
     The same arguments give the same result; ``seed`` shuffles what happens at the same moment.
     ``interrupt_after``: Ctrl-C right after that many orders were given. With ``on_event`` events
-    go there instead of into ``Simulation.events``. Raises ``RuntimeError`` for a rollout that
-    never ends.
+    go there instead of into ``Simulation.events``. ``rough``: no event for single steps, and all
+    balancers are changed in the same moment, which is quicker by half. Raises
+    ``RuntimeError`` for a rollout that never ends.
     """
     fleet = fleet or Fleet.of_plan(plan)
     fleet.timing = timing or fleet.timing
     fleet.rng.seed(seed)
-    clock = _Clock(plan, fleet, watch, crash, interrupt_after, on_event)
+    clock = _Clock(plan, fleet, watch, crash, interrupt_after, on_event, rough)
     for fault in faults:
         clock.at(fault.at, fault.happen(fleet))
     if traffic is not None:
@@ -102,10 +104,12 @@ class _Clock:
         crash: Crash | None,
         interrupt_after: int | None,
         on_event: Callable[[float, Event], None] | None,
+        rough: bool,
     ) -> None:
         self._plan = plan
         self._fleet = fleet
         self._rng = random.Random(fleet.rng.random())  # noqa: S311 (not for secrets)
+        self._dice = self._rng.random
         self._heap: list[tuple[float, float, int, Any, int]] = []
         self._pushed = 0
         self._outstanding = 0
@@ -114,10 +118,11 @@ class _Clock:
         self._effects: set[int] = set()
         self._interrupt_after = interrupt_after
         self._jitter = fleet.timing.jitter
-        self._hands = Hands(fleet, plan.drain.mode, watch, stagger=bool(crash or self._jitter))
+        stagger = bool(crash or self._jitter) and not rough
+        self._hands = Hands(fleet, plan.drain.mode, watch, stagger=stagger)
         self._result = result = Simulation(fleet, fleet.now)
         keep = on_event or (lambda time, event: result.events.append((time, event)))
-        self._engine = Engine(plan, lambda event: keep(fleet.now, event))
+        self._engine = Engine(plan, lambda event: keep(fleet.now, event), steps=not rough)
         fleet.spawn = lambda process: self._go(process, 0)
         self._began = fleet.now
         for moment, process in fleet.pending:
@@ -139,7 +144,7 @@ class _Clock:
         while self._engine.finished is None and not self._crashed:
             if not self._outstanding or self._fleet.now > self._began + HORIZON:
                 raise RuntimeError(f"the rollout is stuck at {self._fleet.now:.1f} s")
-            now, _, _, process, order = heapq.heappop(self._heap)
+            now, _, _, process, order = heappop(self._heap)
             self._fleet.now = now
             self._go(process, order)
         self._result.finished = ended = self._engine.finished
@@ -155,7 +160,7 @@ class _Clock:
     def _push(self, moment: float, process: Any, order: int) -> None:
         self._pushed += 1
         # Of what falls on the same moment any may come first: the seed says which.
-        heapq.heappush(self._heap, (moment, self._rng.random(), self._pushed, process, order))
+        heappush(self._heap, (moment, self._dice(), self._pushed, process, order))
 
     def _go(self, process: Any, order: int) -> None:
         """Take ``process`` to its next wait or its end; ``order`` 0 answers nobody."""
@@ -170,7 +175,7 @@ class _Clock:
                     self._give(self._engine.answer(order, stop.value))
             return
         if order and self._jitter:
-            delay *= 1 + self._jitter * self._rng.random()
+            delay *= 1 + self._jitter * self._dice()
         self._push(self._fleet.now + delay, process, order)
 
     def _give(self, orders: Sequence[Order]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fabfile.balancers.model import ServerRef
 from fabfile.drivers.simulated.fleet import Fleet, Process, Server
 
 
@@ -47,7 +46,7 @@ class Traffic:
             fleet.lost.append(f"{fleet.now:.3f} {key[0]}:{key[1]} has no server")
             return
         server.stot += 1
-        fleet.changed.add(server.ref)
+        fleet.changed[server] = None
         container = fleet.containers.get(server.instance)
         if container is not None and not (container.running and container.healthy):
             fleet.lost.append(f"{fleet.now:.3f} {server.ref} does not answer")
@@ -65,11 +64,8 @@ def _choose(fleet: Fleet, key: tuple[str, str]) -> Server | None:
     return fleet.rng.choices(able, [server.weight for server in able])[0]
 
 
-def cut_off(fleet: Fleet, refs: tuple[ServerRef, ...]) -> int:
-    """Close every request of ``refs``; how many there were."""
-    closed = 0
-    for ref in refs:
-        server = fleet.servers[ref]
-        closed += server.sessions(fleet.now)
-        server.ends, server.old = [], []
+def cut_off(server: Server, now: float) -> int:
+    """Close every request on ``server``; how many there were."""
+    closed = server.sessions(now)
+    server.ends, server.old = [], []
     return closed

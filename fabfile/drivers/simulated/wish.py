@@ -68,7 +68,7 @@ def run(wish: Wish) -> str:
         fail=fail,
         runs=runs,
         seed=_number(wish.seed, "--seed", least=0),
-        on_event=(lambda at, event: events.append((at, event))) if wish.html else lambda *_: None,
+        on_event=(lambda at, event: events.append((at, event))) if wish.html else None,
     )
     if wish.html:
         _draw(plan, events, Path(wish.html))
