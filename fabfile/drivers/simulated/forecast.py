@@ -14,7 +14,7 @@ from fabfile.drivers.simulated.fleet import Behaviour, Fleet
 from fabfile.drivers.simulated.run import simulate
 from fabfile.drivers.simulated.timing import Timing
 from fabfile.reports.story import Kind, Story
-from fabfile.rollout.events import CapacityLeft, CapacitySeen, Event
+from fabfile.rollout.events import CapacityLeft, CapacitySeen, Event, Verdict
 from fabfile.rollout.plan import Plan, Target
 
 ILL = Behaviour(healthy=False)
@@ -55,20 +55,31 @@ def forecast(
     verdicts: Counter[str] = Counter()
     seconds, lowest = [], dict[str, tuple[int, int]]()
     first = _Capacity(on_event or (lambda *_: None))
-    with _no_collector():
-        for number in range(runs):
-            rng = random.Random(f"{seed} {number}")  # noqa: S311 (not for secrets)
-            ill = {t.wanted.id: ILL for t in plan.changing if rng.random() < fail}
-            capacity = _Capacity() if number else first
-            fleet = Fleet.of_plan(plan, ill, timing)
-            rough = number > 0 or on_event is None
-            result = simulate(plan, fleet, timing, seed=number, on_event=capacity, rough=rough)
-            assert result.finished is not None
-            verdicts[result.finished.verdict] += 1
-            seconds.append(result.seconds)
-            for name, (left, total) in capacity.lowest.items():
-                lowest[name] = min(lowest.get(name, (left, total)), (left, total))
+    for number in range(runs):
+        rng = random.Random(f"{seed} {number}")  # noqa: S311 (not for secrets)
+        ill = {t.wanted.id: ILL for t in plan.changing if rng.random() < fail}
+        capacity = _Capacity() if number else first
+        verdict, took = _once(plan, ill, timing, number, capacity, rough=on_event is None)
+        verdicts[verdict] += 1
+        seconds.append(took)
+        for name, (left, total) in capacity.lowest.items():
+            lowest[name] = min(lowest.get(name, (left, total)), (left, total))
     return Forecast(verdicts, tuple(sorted(seconds)), lowest, first.curve(seconds[0]))
+
+
+def _once(
+    plan: Plan,
+    ill: Mapping[str, Behaviour],
+    timing: Timing,
+    seed: int,
+    on_event: Callable[[float, Event], None],
+    *,
+    rough: bool,
+) -> tuple[Verdict, float]:
+    fleet = Fleet.of_plan(plan, ill, timing)
+    result = simulate(plan, fleet, timing, seed=seed, on_event=on_event, rough=rough)
+    assert result.finished is not None
+    return result.finished.verdict, result.seconds
 
 
 def _its_own(target: Target) -> Target:
@@ -78,7 +89,7 @@ def _its_own(target: Target) -> Target:
 
 
 @contextmanager
-def _no_collector() -> Iterator[None]:
+def no_collector() -> Iterator[None]:
     """A large fleet is a million objects that all stay: looking for garbage doubles the time."""
     before = gc.isenabled()
     gc.disable()

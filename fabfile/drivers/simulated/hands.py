@@ -6,7 +6,7 @@ the clock in between finds it not done.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping
 
 from fabfile.balancers.model import ServerRecord, ServerRef
 from fabfile.drivers.simulated.fleet import Container, Fleet, Server
@@ -59,26 +59,10 @@ class Hands:
         self._unheard: frozenset[str] | None = None
         self._known: dict[str, tuple[Target, list[Server]]] = {}
         """By instance: the servers of the target that was asked for last."""
-        self._acts: dict[type[Work], Callable[..., Act]] = {
-            Observe: self._observe,
-            Pause: self._pause,
-            Record: self._record,
-            TakeOut: self._take_out,
-            AwaitIdle: self._await_idle,
-            Shut: self._shut,
-            Cut: self._cut,
-            Recreate: self._recreate,
-            AwaitHealthy: self._await_healthy,
-            ReadLogs: self._read_logs,
-            Admit: self._admit,
-            AwaitAdmitted: self._await_admitted,
-            Restore: self._restore,
-            Hook: self._hook,
-        }
 
     def begin(self, work: Work) -> Act:
         """The process that does ``work``; nothing happens before its first step."""
-        return self._acts[type(work)](work)
+        return ACTS[type(work)](self, work)
 
     # the engine's own
 
@@ -288,6 +272,24 @@ class Hands:
             if fleet.now - began >= timing.health_timeout:
                 return Failed(f"not healthy after {timing.health_timeout:g} s", "no answer")
             yield timing.health_interval
+
+
+ACTS: Mapping[type[Work], Callable[..., Act]] = {
+    Observe: Hands._observe,
+    Pause: Hands._pause,
+    Record: Hands._record,
+    TakeOut: Hands._take_out,
+    AwaitIdle: Hands._await_idle,
+    Shut: Hands._shut,
+    Cut: Hands._cut,
+    Recreate: Hands._recreate,
+    AwaitHealthy: Hands._await_healthy,
+    ReadLogs: Hands._read_logs,
+    Admit: Hands._admit,
+    AwaitAdmitted: Hands._await_admitted,
+    Restore: Hands._restore,
+    Hook: Hands._hook,
+}
 
 
 def _runs(container: Container, release: Release) -> bool:

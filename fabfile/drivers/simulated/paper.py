@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from fabfile.balancers.model import ServerRecord, ServerRef
-from fabfile.inventory.model import Instance, Service
+from fabfile.inventory.model import Balancer, Instance, Service
 from fabfile.rollout.batches import batches
 from fabfile.rollout.plan import Plan, Release, Target
 
@@ -27,8 +27,9 @@ def plan_on_paper(
     chosen = tuple(service.hosts if hosts is None else hosts)
     new = Release(f"{version}-planned", version, "")
     old = None if earlier is None else Release(f"{earlier}-assumed", earlier, "")
+    before = {host: service.balancers_of(host) for host in service.hosts}
     baseline = {
-        instance: _records(service, instance)
+        instance: _records(service, instance, before[host])
         for host in service.hosts
         for instance in service.instances_on(host)
     }
@@ -49,7 +50,7 @@ def plan_on_paper(
         summed=tuple(
             balancer.id
             for host in service.hosts
-            for balancer in service.balancers_of(host)
+            for balancer in before[host]
             if balancer.spec.hosts == "self"
         ),
         policy=service.rollout,
@@ -59,7 +60,9 @@ def plan_on_paper(
     )
 
 
-def _records(service: Service, instance: Instance) -> tuple[ServerRecord, ...]:
+def _records(
+    service: Service, instance: Instance, balancers: Iterable[Balancer]
+) -> tuple[ServerRecord, ...]:
     return tuple(
         ServerRecord(
             ServerRef(
@@ -69,5 +72,5 @@ def _records(service: Service, instance: Instance) -> tuple[ServerRecord, ...]:
             "ready",
             1,
         )
-        for balancer in service.balancers_of(instance.host)
+        for balancer in balancers
     )

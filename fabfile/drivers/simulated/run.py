@@ -150,6 +150,7 @@ class _Clock:
         self._result.finished = ended = self._engine.finished
         if ended is not None and ended.verdict != "needs-repair":
             self._fleet.ended[self._plan.journal] = ended.verdict
+        self._fleet.spawn = lambda _: None  # no circle: a large fleet is gone with its last user
         self._fleet.pending = [
             (entry[0], entry[3])
             for entry in sorted(self._heap, key=lambda entry: entry[:3])

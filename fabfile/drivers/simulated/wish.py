@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fabfile.drivers.simulated.forecast import Forecast, forecast, learned
+from fabfile.drivers.simulated.forecast import Forecast, forecast, learned, no_collector
 from fabfile.drivers.simulated.paper import plan_on_paper
 from fabfile.drivers.simulated.timing import Timing
 from fabfile.errors import BadInput
@@ -51,6 +51,11 @@ class Wish:
 
 def run(wish: Wish) -> str:
     """The text. Raises :class:`BadInput` for any mistake."""
+    with no_collector():
+        return _run(wish)
+
+
+def _run(wish: Wish) -> str:
     shipped = Path(__file__).resolve().parents[3] / "hosts.yaml"
     found = loader.find(wish.inventory or None, os.environ, Path.cwd(), shipped)
     inventory = loader.load(found)
