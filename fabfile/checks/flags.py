@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from fabfile.checks.duration import seconds
 from fabfile.checks.healthcheck import Options
 from fabfile.checks.lanes import Connections
 from fabfile.errors import BadInput
+from fabfile.inventory import loader
+from fabfile.inventory.values import parse_duration
 
 _MAX_RATE = 5000.0
 _SHIPPED = Path(__file__).resolve().parents[2] / "hosts.yaml"
@@ -47,12 +47,12 @@ def options(flags: Flags) -> Options:
     return Options(
         urls=flags.url or inventory_urls(flags.inventory, flags.service),
         rate=_rate(flags.rate),
-        duration=None if flags.until_interrupted else seconds(flags.duration, flag="--duration"),
+        duration=None if flags.until_interrupted else _seconds(flags.duration, "--duration"),
         connections=_connections(flags),
         expect_version=flags.expect_version or None,
         until_version=flags.until_version or None,
-        timeout=seconds(flags.timeout, flag="--timeout"),
-        slow_after=seconds(flags.slow_after, flag="--slow-after"),
+        timeout=_seconds(flags.timeout, "--timeout"),
+        slow_after=_seconds(flags.slow_after, "--slow-after"),
         as_json=flags.json,
         record=Path(flags.record) if flags.record else None,
         cookies=flags.cookies,
@@ -62,10 +62,6 @@ def options(flags: Flags) -> Options:
 
 def inventory_urls(path: str, service: str) -> tuple[str, ...]:
     """The ``urls`` of one service of the inventory, or of all. Raises :class:`BadInput`."""
-    try:
-        loader = importlib.import_module("fabfile.inventory.loader")
-    except ModuleNotFoundError:
-        raise BadInput("no URL to probe: name one with --url") from None
     inventory = loader.load(loader.find(path or None, os.environ, Path.cwd(), _SHIPPED))
     services = inventory.services
     if service and service not in services:
@@ -76,6 +72,13 @@ def inventory_urls(path: str, service: str) -> tuple[str, ...]:
     if not urls:
         raise BadInput(f"no URL to probe: {inventory.path} has no `urls`, so name one with --url")
     return urls
+
+
+def _seconds(text: str, flag: str) -> float:
+    value = parse_duration(text, flag)
+    if value <= 0:
+        raise BadInput(f"{flag}: {text!r} is not above 0")
+    return value
 
 
 def _connections(flags: Flags) -> Connections:

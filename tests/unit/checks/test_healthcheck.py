@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from fabfile.checks.duration import seconds
 from fabfile.checks.flags import Flags, options
 from fabfile.checks.healthcheck import Options, run_healthcheck
 from fabfile.checks.show import Screen, report
@@ -112,13 +111,6 @@ def test_flags_mean_what_they_say():
 
     assert (chosen.rate, chosen.duration, chosen.connections) == (200, None, "kept")
     assert (chosen.timeout, chosen.max_failures) == (0.5, 3)
-
-
-@pytest.mark.parametrize(
-    ("text", "value"), [("500ms", 0.5), ("30s", 30), ("2m", 120), ("1h", 3600), ("1.5", 1.5)]
-)
-def test_durations(text, value):
-    assert seconds(text, flag="--x") == value
 
 
 PROGRAM = """
