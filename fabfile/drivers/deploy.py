@@ -105,8 +105,8 @@ def _run(prepared: Prepared, emit: Callable[[Event], None]) -> tuple[RolloutFini
     if driver.hurried:
         # Some lock may have to go stale, and no thread that still waits for a host be waited for.
         leave(EXIT_CODES[ended.verdict])
-        if ended.verdict == "done":
-            prune(prepared, emit)
+    if ended.verdict == "done":
+        prune(prepared, emit)
     code = EXIT_CODES[ended.verdict]
     if ended.verdict == "interrupted" and caught:
         code = 128 + caught[0]

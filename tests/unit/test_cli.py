@@ -127,7 +127,8 @@ def run(monkeypatch, inventory):
     closed = []
     prepared = SimpleNamespace(locks=object(), plan=plan(), close=lambda: closed.append(1))
     monkeypatch.setattr(d, "Driver", FakeDriver)
-    monkeypatch.setattr(d, "prune", lambda *_: None)
+    pruned = []
+    monkeypatch.setattr(d, "prune", lambda *_: pruned.append(1))
 
     def deploy(ends, meanwhile=lambda driver: None, prepare=lambda: prepared):
         monkeypatch.setattr(FakeDriver, "ends", ends)
@@ -142,7 +143,16 @@ def run(monkeypatch, inventory):
     monkeypatch.setattr(s, "leave", left)
 
     deploy.closed = closed
+    deploy.pruned = pruned
     return deploy
+
+
+@pytest.mark.parametrize(
+    ("verdict", "times"), [("done", 1), ("held", 0), ("rolled-back", 0), ("interrupted", 0)]
+)
+def test_old_releases_go_after_a_rollout_that_went_well_and_after_no_other(run, verdict, times):
+    run(verdict)
+    assert len(run.pruned) == times
 
 
 @pytest.mark.parametrize(
