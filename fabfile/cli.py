@@ -23,6 +23,7 @@ from fabfile.inventory.selection import select_hosts, select_service
 from fabfile.inventory.values import parse_duration, parse_serial, parse_version
 from fabfile.remote.pool import Remotes
 from fabfile.reports.console import Console, JsonLines, Tee, as_json
+from fabfile.reports.outlets import watching
 from fabfile.rollout.events import Event, Notice
 from fabfile.rollout.recovery import Recovery
 
@@ -162,8 +163,10 @@ def deploy(
         raise BadInput(f"--probe: {inventory.path}: services.{asked.service.name} has no urls")
     rollout = new_id()
     out = receivers(inventory, json=json, log=rollout)
-    with _probed(inventory, asked.service, rollout, out) if probe else nullcontext():
-        _, code = run(inventory, asked, rollout, out, _preparing(back))
+    probed = _probed(inventory, asked.service, rollout, out) if probe else nullcontext()
+    with watching(asked.service, rollout, out, "rollback" if back else "deploy") as watcher, probed:
+        _, code = run(inventory, asked, rollout, Tee(out, watcher), _preparing(back))
+        watcher.ended(code)
     return code
 
 
@@ -270,18 +273,22 @@ def recover(
     gone = Gone(without.split(drop), without.split(without_balancer), allow_loss)
     if allow_loss and not (gone.drop or gone.without):
         raise BadInput("--allow-loss says nothing without --without-balancer or --drop")
-    return run(
-        found,
-        mode,
-        inventory,
-        identity,
-        out,
-        rollout=rollout,
-        force=force,
-        dry=dry,
-        before_rollout=before_rollout,
-        gone=gone,
-    )
+    with nullcontext() if dry else watching(found, identity, out, mode) as watcher:
+        code = run(
+            found,
+            mode,
+            inventory,
+            identity,
+            Tee(out, watcher) if watcher else out,
+            rollout=rollout,
+            force=force,
+            dry=dry,
+            before_rollout=before_rollout,
+            gone=gone,
+        )
+        if watcher:
+            watcher.ended(code)
+    return code
 
 
 def history(inventory: Inventory, service: str, *, limit: str, rollout: str, json: bool) -> None:

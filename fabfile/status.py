@@ -16,6 +16,7 @@ from fabfile.checks.fleet.memory import Seen
 from fabfile.checks.summary import UNKNOWN
 from fabfile.drivers.status import look
 from fabfile.errors import BadInput, EvenkeelError
+from fabfile.files import replace_file
 from fabfile.inventory import loader
 from fabfile.inventory.model import Inventory, Service
 from fabfile.inventory.selection import select_hosts, select_service
@@ -130,7 +131,7 @@ def _memory(inventory: Inventory, flags: Flags) -> Path:
 
 def _write_metrics(path: Path, report: Report) -> None:
     try:
-        memory.replace_file(path, machine.prometheus(report, time.time()))
+        replace_file(path, machine.prometheus(report, time.time()), 0o644)
     except OSError as error:
         complain(f"--prometheus: {path}: {error.strerror or error}")
 

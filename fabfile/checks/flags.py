@@ -36,12 +36,15 @@ class Flags:
     record: str = ""
     cookies: bool = False
     max_failures: str = ""
+    nagios: bool = False
 
 
 def options(flags: Flags) -> Options:
     """The checked options. Raises :class:`BadInput`, one line."""
     if flags.keep_alive and flags.fresh:
         raise BadInput("--keep-alive and --fresh exclude each other")
+    if flags.json and flags.nagios:
+        raise BadInput("--json and --nagios exclude each other")
     if flags.expect_version and flags.until_version not in ("", flags.expect_version):
         raise BadInput("--expect-version and --until-version name different versions")
     return Options(
@@ -57,6 +60,7 @@ def options(flags: Flags) -> Options:
         record=Path(flags.record) if flags.record else None,
         cookies=flags.cookies,
         max_failures=_count(flags.max_failures) if flags.max_failures else None,
+        nagios=flags.nagios,
     )
 
 

@@ -42,6 +42,7 @@ class Options:
     record: Path | None = None
     cookies: bool = False
     max_failures: int | None = None
+    nagios: bool = False
 
 
 def run_healthcheck(options: Options, stream: TextIO | None = None) -> int:
@@ -49,7 +50,7 @@ def run_healthcheck(options: Options, stream: TextIO | None = None) -> int:
 
     Bad input is UNKNOWN and one line: nothing has been learned about the service.
     """
-    screen = Screen(stream or sys.stdout, as_json=options.as_json)
+    screen = Screen(stream or sys.stdout, as_json=options.as_json, nagios=options.nagios)
     try:
         recorder = Recorder(options.record) if options.record else None
         probe = _probe(options)

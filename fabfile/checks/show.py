@@ -17,9 +17,10 @@ PLAIN_EVERY = 5
 class Screen:
     """Shows events as they come and the summary at the end."""
 
-    def __init__(self, stream: TextIO, *, as_json: bool = False) -> None:
+    def __init__(self, stream: TextIO, *, as_json: bool = False, nagios: bool = False) -> None:
         self._stream = stream
         self._json = as_json
+        self._nagios = nagios
         self._terminal = not as_json and stream.isatty()
         self._live = ""
         self._requests = self._failures = 0
@@ -29,6 +30,8 @@ class Screen:
     def show(self, events: Iterable[Event]) -> None:
         """Show what happened."""
         for event in events:
+            if self._nagios:
+                continue
             if self._json:
                 self._line(record.line(event))
                 continue
@@ -46,6 +49,8 @@ class Screen:
         self._clear()
         if self._json:
             self._line(record.summary_line(summary, verdict))
+        elif self._nagios:
+            self._line(one_line(summary, verdict))
         else:
             for text in report(summary, verdict):
                 self._line(text)
@@ -130,6 +135,23 @@ def report(summary: Summary, verdict: Verdict) -> list[str]:
     reasons = "; ".join(verdict.reasons) or _all_well(summary)
     lines.append(f"{verdict.word}: {reasons}")
     return lines
+
+
+def one_line(summary: Summary, verdict: Verdict) -> str:
+    """The verdict and performance data, as the Monitoring Plugins' guidelines have it."""
+    figures = summary.overall
+    reasons = "; ".join(verdict.reasons) or _all_well(summary)
+    numbers = {
+        "requests": f"{figures.requests}",
+        "failures": f"{figures.failures};0;",
+        "slow": f"{figures.slow};0;",
+        "p50": f"{figures.p50:.4f}s",
+        "p99": f"{figures.p99:.4f}s",
+        "max": f"{figures.max:.4f}s",
+        "gap": f"{figures.gap.seconds:.4f}s",
+    }
+    performance = " ".join(f"{name}={value}" for name, value in numbers.items())
+    return f"{verdict.word}: {' '.join(reasons.split()).replace('|', '/')} | {performance}"
 
 
 def _lane(figures: Figures) -> list[str]:

@@ -34,6 +34,7 @@ UNKNOWN = 3
         "record": "Write the run to this file, as JSON lines",
         "cookies": "Ten clients that keep their cookies",
         "max-failures": "CRITICAL only above so many failures, instead of from 1 % on",
+        "nagios": "One line with performance data, at the end",
     },
 )
 def healthcheck(
@@ -54,6 +55,7 @@ def healthcheck(
     record: str = "",
     cookies: bool = False,
     max_failures: str = "",
+    nagios: bool = False,
 ) -> None:
     """Send requests on a fixed schedule and say what people would notice (exit 0, 1, 2 or 3)."""
     from fabfile.checks.flags import Flags, options
@@ -63,6 +65,7 @@ def healthcheck(
     flags = Flags(
         tuple(url), service, inventory, rate, duration, until_interrupted, keep_alive, fresh,
         expect_version, until_version, timeout, slow_after, json, record, cookies, max_failures,
+        nagios,
     )  # fmt: skip
     try:
         chosen: Options = options(flags)

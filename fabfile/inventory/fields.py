@@ -150,6 +150,38 @@ def url(value: object) -> str:
     return text
 
 
+def ascii_url(text: str) -> str:
+    """``text``, if it is a URL as it goes over the wire. Raises ``ValueError``."""
+    try:
+        parts = urlsplit(text)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        good = False
+    if not good or any(ord(letter) <= 32 or ord(letter) > 126 for letter in text):
+        raise ValueError("not an http:// or https:// URL")
+    return text
+
+
+def url_or_source(value: object) -> object:
+    """Plain text is a URL; a mapping says where one comes from."""
+    return {"url": value} if isinstance(value, str) else value
+
+
+def urls_or_sources(value: object) -> object:
+    """A list of these, or a single one."""
+    if isinstance(value, list):
+        return [url_or_source(item) for item in value]
+    return no_items(value) if value is None else [url_or_source(value)]
+
+
+def collector(value: object, info: ValidationInfo) -> FilePath:
+    """The folder of a textfile collector."""
+    path = file(value, info)
+    if path.suffix == ".prom":
+        raise ValueError("name the collector's folder: each service gets a file of its own in it")
+    return path
+
+
 def free(value: object) -> object:
     """Free values, with every number as its writer meant it: plain, and 1.10 in quotes."""
     if isinstance(value, values.WrittenFloat):

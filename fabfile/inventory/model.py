@@ -19,6 +19,8 @@ DrainMode = Literal["weight", "drain"]
 BalancerKind = Literal["haproxy", "nginx"]
 Strategy = Literal["rolling", "blue-green", "canary", "dark-canary", "whole-host", "swarm"]
 Order = Literal["stop-first", "start-first"]
+WebhookKind = Literal["slack", "generic"]
+Moment = Literal["started", "finished", "failed"]
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,26 @@ class Secret:
     env: str | None = None
     file: Path | None = None
     command: str | None = None
+    value: str | None = field(default=None, repr=False)
+    """Of a URL that hosts.yaml spells out; then there is no source."""
+
+
+@dataclass(frozen=True)
+class Webhook:
+    """Who is told of rollouts."""
+
+    url: Secret
+    kind: WebhookKind = "generic"
+    on: tuple[Moment, ...] = ("started", "finished", "failed")
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Where a rollout's figures go when it is over."""
+
+    textfile: Path | None = None
+    """Absolute: the folder of the node exporter's textfile collector."""
+    pushgateway: Secret | None = None
 
 
 @dataclass(frozen=True)
@@ -241,6 +263,8 @@ class Service:
     """Seconds between SIGTERM and SIGKILL (Compose's ``stop_grace_period``)."""
     variables: Mapping[str, object] = field(default_factory=dict)
     """Free values for the service's templates."""
+    metrics: Metrics = field(default_factory=Metrics)
+    notify: tuple[Webhook, ...] = ()
     without: tuple[str, ...] = ()
     """Ids of balancers that are left out of this run; hosts.yaml never says that."""
 

@@ -54,6 +54,7 @@ Positive = Annotated[int, BeforeValidator(fields.whole(1))]
 Instances = Annotated[int, BeforeValidator(fields.whole(1, 1000))]
 HostPath = Annotated[str, BeforeValidator(fields.host_path)]
 LocalPath = Annotated[Path, BeforeValidator(fields.file)]
+Collector = Annotated[Path, BeforeValidator(fields.collector)]
 FileName = Annotated[str, BeforeValidator(fields.file_name)]
 Free = Annotated[Any, BeforeValidator(fields.free)]
 
@@ -191,6 +192,33 @@ class RegistryEdge(TypedDict, total=False):
 
 
 @with_config(ConfigDict(extra="forbid"))
+class UrlEdge(SecretEdge, total=False):
+    """A URL that may be a secret, or where it comes from."""
+
+    url: Text
+
+
+@with_config(ConfigDict(extra="forbid"))
+class WebhookEdge(UrlEdge, total=False):
+    """One of ``notify``."""
+
+    kind: model.WebhookKind
+    on: Annotated[list[model.Moment], BeforeValidator(fields.listed)]
+
+
+@with_config(ConfigDict(extra="forbid"))
+class MetricsEdge(TypedDict, total=False):
+    """``metrics``: where a rollout's figures go. ``null`` takes a default of the file back."""
+
+    textfile: Collector | None
+    pushgateway: Annotated[UrlEdge | None, BeforeValidator(fields.url_or_source)]
+
+
+Metrics = Annotated[MetricsEdge, Blank]
+Notify = Annotated[list[WebhookEdge], BeforeValidator(fields.urls_or_sources)]
+
+
+@with_config(ConfigDict(extra="forbid"))
 class BalancerEdge(TypedDict, total=False):
     """One of a service's ``balancers``."""
 
@@ -233,6 +261,8 @@ class ServiceEdge(TypedDict, total=False):
     urls: Annotated[list[Url], BeforeValidator(fields.listed)]
     stop_grace: Duration
     variables: Annotated[dict[str, Free], Blank]
+    metrics: Metrics
+    notify: Notify
 
 
 @with_config(ConfigDict(extra="forbid"))
@@ -244,6 +274,8 @@ class DefaultsEdge(TypedDict, total=False):
     health: Health
     drain: Drain
     rollout: Rollout
+    metrics: Metrics
+    notify: Notify
 
 
 @with_config(ConfigDict(extra="forbid"))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import TypeVar
 
-from fabfile.inventory import model, schema
+from fabfile.inventory import model, outlets, schema
 from fabfile.inventory.checking import check, check_name, entries, require
 from fabfile.inventory.fields import is_file, local_path
 from fabfile.inventory.mistakes import Mistakes, Path, did_you_mean, shown
@@ -88,6 +88,10 @@ def _service(
         urls=tuple(edge.get("urls", ())),
         stop_grace=edge.get("stop_grace", 10.0),
         variables=edge.get("variables", {}),
+        metrics=outlets.metrics(
+            edge.get("metrics"), defaults.get("metrics"), path, around.mistakes
+        ),
+        notify=outlets.notify(edge.get("notify"), defaults.get("notify"), path, around.mistakes),
     )
     _check_ports(service, around)
     _check_project(service, around)

@@ -138,6 +138,7 @@ def run_arguments(lab: Lab, node: Node, image: str) -> list[str]:
         *("--network-alias", node.name, "--add-host", f"registry.lab:{lab.registry_ip}"),
         *("--publish", f"127.0.0.1:{node.ssh_port}:22"),
         *("--publish", f"127.0.0.1:{node.http_port}:80"),
+        *("--publish", f"127.0.0.1:{node.metrics_port}:8404"),
         *("--volume", f"{lab.container(node.name)}:/var/lib/docker"),
         *(part for name in CAPABILITIES for part in ("--cap-add", name)),
         *(part for option in security for part in ("--security-opt", option)),

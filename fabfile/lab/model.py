@@ -45,6 +45,8 @@ class Node:
     ssh_port: int
     http_port: int
     """Published from the host's port 80, where its HAProxy listens, if it has one."""
+    metrics_port: int
+    """Published from the host's port 8404, where its HAProxy's exporter listens."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,8 @@ class Lab:
 
     def _node(self, name: str, role: Role, slot: int, http: int) -> Node:
         ports = self.ports
-        return Node(name, role, f"{self.prefix}.{slot}", ports.ssh + slot, ports.http + http)
+        published = (ports.ssh + slot, ports.http + http, ports.http + http + 40)
+        return Node(name, role, f"{self.prefix}.{slot}", *published)
 
     @property
     def network(self) -> str:

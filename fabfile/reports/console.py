@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import TextIO
+from typing import Any, TextIO
 
 from fabfile.rollout import events as e
 
@@ -91,20 +91,25 @@ class Console:
         return [text + (f" ({event.reason})" if event.reason else "")]
 
     def _finished(self, event: e.RolloutFinished) -> list[str]:
-        counts = {
-            "upgraded": event.upgraded,
-            "already there": event.current,
-            "put back": event.restored,
-            "untouched": event.untouched,
-            "out of rotation": len(event.broken),
-        }
-        said = ", ".join(f"{number} {word}" for word, number in counts.items() if number)
-        lines = [f"{event.verdict}: {said or 'nothing to do'}"]
+        lines = [f"{event.verdict}: {counted(event)}"]
         if event.reason:
             lines.append(f"because {event.reason}")
         if event.broken:
             lines.append(f"needs repair: {', '.join(event.broken)}")
         return lines
+
+
+def counted(event: e.RolloutFinished) -> str:
+    """What became of the instances: ``8 upgraded, 1 already there``."""
+    counts = {
+        "upgraded": event.upgraded,
+        "already there": event.current,
+        "put back": event.restored,
+        "untouched": event.untouched,
+        "out of rotation": len(event.broken),
+    }
+    said = ", ".join(f"{number} {word}" for word, number in counts.items() if number)
+    return said or "nothing to do"
 
 
 class JsonLines:
@@ -137,7 +142,12 @@ def _write(stream: TextIO, text: str) -> None:
 
 def as_json(event: e.Event, at: float) -> str:
     """``event`` on one line."""
-    return json.dumps({"event": type(event).__name__, "at": round(at, 3), **asdict(event)})
+    return json.dumps(as_facts(event, at))
+
+
+def as_facts(event: e.Event, at: float) -> dict[str, Any]:
+    """``event`` as plain data."""
+    return {"event": type(event).__name__, "at": round(at, 3), **asdict(event)}
 
 
 class Tee:

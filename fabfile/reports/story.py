@@ -29,6 +29,7 @@ KINDS: Mapping[str, Kind] = {
     "hook": "hook",
 }
 """What a person calls each step; a step that is not here takes no time worth showing."""
+_CLOSED = re.compile(r"closed (\d+)")
 OUT: frozenset[Kind] = frozenset({"drain", "recreate", "health", "return"})
 """While these last, an instance takes no new requests (pinned clients of a drain apart)."""
 
@@ -94,6 +95,8 @@ class Story:
     reason: str = ""
     counts: dict[str, int] = field(default_factory=dict)
     ways: dict[str, Way] = field(default_factory=dict)
+    cut: int = 0
+    """Requests closed at a drain's deadline."""
     batches: list[tuple[float, str]] = field(default_factory=list)
     """When each began, and what it is called."""
     capacity: dict[str, list[tuple[float, int, int]]] = field(default_factory=dict)
@@ -107,6 +110,18 @@ class Story:
     def spans(self) -> list[Span]:
         """Of all instances."""
         return [span for way in self.ways.values() for span in way.spans]
+
+    def lost(self) -> dict[str, float]:
+        """By pool: seconds for which all of it was missing, or twice as long half of it."""
+        return {name: self._lost(seen) for name, seen in self.capacity.items()}
+
+    def _lost(self, seen: list[tuple[float, int, int]]) -> float:
+        ends = [at for at, _, _ in seen[1:]] + [self.end]
+        missing = (
+            (at, end, 1 - left / total if total else 0.0)
+            for (at, left, total), end in zip(seen, ends, strict=True)
+        )
+        return sum((end - at) * max(0.0, share) for at, end, share in missing)
 
     def lowest(self) -> dict[str, tuple[int, int]]:
         """By pool: the least weight that was ever left, and 100%."""
@@ -142,7 +157,7 @@ def read(path: Path) -> Story:
 
 def tell(events: Iterable[Mapping[str, Any]]) -> Story:
     """The story that ``events`` (as ``reports.console.JsonLines`` writes them) tell."""
-    teller = _Teller()
+    teller = Teller()
     for event in events:
         teller.take(event)
     return teller.finish()
@@ -152,8 +167,8 @@ def _snake(name: str) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
 
 
-class _Teller:
-    """Takes events in, one after the other."""
+class Teller:
+    """Takes events in, one after the other, and keeps no more of them than the story needs."""
 
     def __init__(self) -> None:
         self.story = Story()
@@ -161,6 +176,7 @@ class _Teller:
         self._phase = 0.0
 
     def take(self, event: Mapping[str, Any]) -> None:
+        """The next event, as ``tell`` reads them."""
         if self.story.verdict:
             return  # what is said after the end is about the report, or about nothing
         at = float(event["at"])
@@ -171,6 +187,7 @@ class _Teller:
             handle(at, event)
 
     def finish(self) -> Story:
+        """The story; nothing comes after it."""
         story = self.story
         for instance, (step, at) in self._open.items():
             # Its controller died in it, or stopped waiting for it.
@@ -227,6 +244,7 @@ class _Teller:
             self.story.notices.append(Mark(at, instance, f"{step} {note}", event["detail"]))
         elif step == "cut":
             self.story.notices.append(Mark(at, instance, note))
+            self.story.cut += int(found[1]) if (found := _CLOSED.match(note)) else 0
 
     def _on_instance_finished(self, _: float, event: Mapping[str, Any]) -> None:
         way = self._way(event["instance"])

@@ -17,21 +17,31 @@ from invoke.tasks import task
         "rollout": "Its id, or the path of an event log; otherwise the newest one",
         "record": "What a prober recorded meanwhile (inv healthcheck --record FILE)",
         "out": "Where the page goes; otherwise beside the log",
+        "prometheus": "Instead of a page, write the figures into this .prom file",
         "inventory": "Another hosts.yaml (or EVENKEEL_INVENTORY)",
     },
 )
 def report(
-    _: Context, rollout: str = "", record: str = "", out: str = "", inventory: str = ""
+    _: Context,
+    rollout: str = "",
+    record: str = "",
+    out: str = "",
+    prometheus: str = "",
+    inventory: str = "",
 ) -> None:
     """Draw a rollout: one HTML file from its event log, which opens without a network."""
     from fabfile.errors import EvenkeelError
     from fabfile.inventory import loader
-    from fabfile.reports import page
+    from fabfile.reports import metrics, page
 
     try:
         root = Path(__file__).resolve().parents[2]
-        place = loader.find(inventory or None, os.environ, Path.cwd(), root / "hosts.yaml")
-        log = page.log_of(place.parent, rollout)
-        print(page.write(log, Path(record) if record else None, Path(out) if out else None))  # noqa: T201
+        found = loader.find(inventory or None, os.environ, Path.cwd(), root / "hosts.yaml")
+        log = page.log_of(found.parent, rollout)
+        if prometheus:
+            metrics.write(log, place := Path(prometheus))
+        else:
+            place = page.write(log, Path(record) if record else None, Path(out) if out else None)
+        print(place)  # noqa: T201
     except EvenkeelError as error:
         raise Exit(str(error), error.exit_code) from None

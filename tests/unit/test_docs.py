@@ -17,7 +17,7 @@ from fabfile.runtimes.render import TEMPLATES, context, releases
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 DIGEST = "sha256:" + "0" * 64
 
 ANNOUNCED: frozenset[str] = frozenset()

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict
 
 from fabfile.checks.fleet.judge import NAMES, Report, Row
-
-PREFIX = "evenkeel_"
+from fabfile.exposition import gauge
 
 
 def as_json(report: Report) -> str:
@@ -60,16 +59,16 @@ def prometheus(report: Report, now: float) -> str:
 
 
 def _lines(report: Report, now: float) -> Iterator[str]:
-    yield from _metric("status", "0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN", [({}, report.exit_code)])
-    yield from _metric(
+    yield from gauge("status", "0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN", [({}, report.exit_code)])
+    yield from gauge(
         "status_last_success_timestamp_seconds", "When this was written", [({}, f"{now:.0f}")]
     )
-    yield from _metric(
+    yield from gauge(
         "status_duration_seconds", "How long it took", [({}, f"{report.fleet.elapsed:.3f}")]
     )
     counted = Counter(verdict.name for verdict in report.verdicts)
     found = [({"verdict": name}, counted[name]) for name in NAMES]
-    yield from _metric("verdicts", "What is wrong, by kind", found)
+    yield from gauge("verdicts", "What is wrong, by kind", found)
     yield from _instances(report)
     yield from _servers(report)
     yield from _hosts(report)
@@ -77,12 +76,12 @@ def _lines(report: Report, now: float) -> Iterator[str]:
 
 def _instances(report: Report) -> Iterator[str]:
     labelled = [(_labels(row), row) for row in report.rows]
-    yield from _metric(
+    yield from gauge(
         "instance_healthy",
         "It runs and every balancer sends it requests",
         [(labels, int(row.healthy)) for labels, row in labelled],
     )
-    yield from _metric(
+    yield from gauge(
         "instance_info",
         "The version it runs",
         [
@@ -106,8 +105,8 @@ def _servers(report: Report) -> Iterator[str]:
         ("server_configured_weight", "Weight of the configuration", lambda cell: cell.configured),
         ("server_sessions", "Requests running and waiting", lambda cell: cell.sessions),
     ):
-        yield from _metric(name, help_text, [(labels, value(cell)) for labels, cell in cells])
-    yield from _metric(
+        yield from gauge(name, help_text, [(labels, value(cell)) for labels, cell in cells])
+    yield from gauge(
         "capacity_ratio",
         "Share of the configured weight that takes requests",
         [
@@ -120,10 +119,10 @@ def _servers(report: Report) -> Iterator[str]:
 def _hosts(report: Report) -> Iterator[str]:
     fleet = report.fleet
     reach = {**dict.fromkeys(fleet.hosts, 1), **dict.fromkeys(fleet.unreachable, 0)}
-    yield from _metric(
+    yield from gauge(
         "host_reachable", "It could be asked", [({"host": host}, up) for host, up in reach.items()]
     )
-    yield from _metric(
+    yield from gauge(
         "disk_used_ratio",
         "Of the disks that images and projects lie on",
         [
@@ -132,7 +131,7 @@ def _hosts(report: Report) -> Iterator[str]:
             for disk in facts.disks
         ],
     )
-    yield from _metric(
+    yield from gauge(
         "certificate_expiry_timestamp_seconds",
         "When a certificate that HAProxy serves ends",
         [
@@ -145,19 +144,3 @@ def _hosts(report: Report) -> Iterator[str]:
 
 def _labels(row: Row) -> dict[str, str]:
     return {"service": row.service, "host": row.host, "instance": row.instance}
-
-
-def _metric(
-    name: str, help_text: str, samples: Sequence[tuple[Mapping[str, str], object]]
-) -> Iterator[str]:
-    if not samples:
-        return
-    yield f"# HELP {PREFIX}{name} {help_text}"
-    yield f"# TYPE {PREFIX}{name} gauge"
-    for labels, value in samples:
-        inside = ",".join(f'{key}="{_escaped(text)}"' for key, text in labels.items())
-        yield f"{PREFIX}{name}{{{inside}}} {value}" if inside else f"{PREFIX}{name} {value}"
-
-
-def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')

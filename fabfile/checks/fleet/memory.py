@@ -10,13 +10,13 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
-import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from fabfile.files import replace_file
 
 FORMAT = 1
 PATIENCE = 30.0
@@ -130,19 +130,3 @@ def _write(path: Path, seen: Seen, complain: Callable[[str], None]) -> None:
 def told(seen: Seen) -> Seen:
     """``seen``, after the webhook heard of it."""
     return replace(seen, told=seen.troubles)
-
-
-def replace_file(path: Path, text: str) -> None:
-    """Write ``text`` by a rename, readable by whom new files here are. Raises ``OSError``."""
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        mask = os.umask(0)
-        os.umask(mask)
-        Path(name).chmod(0o666 & ~mask)
-        Path(name).replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            Path(name).unlink()
-        raise

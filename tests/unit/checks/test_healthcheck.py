@@ -60,6 +60,22 @@ def test_a_machine_gets_json_lines_and_the_same_in_the_record(server, tmp_path):
     assert record.read_text() == out.getvalue()
 
 
+def test_nagios_gets_one_line_with_figures_and_the_code(server):
+    for path, code, first in (
+        ("/ok", OK, "OK: 10 requests, none failed | requests=10 failures=0;0; slow=0;0; p50=0.0"),
+        (
+            "/500",
+            CRITICAL,
+            "CRITICAL: none of 10 requests was answered | requests=10 failures=10;0;",
+        ),
+    ):
+        out = io.StringIO()
+        wanted = Options((server.url(path),), duration=0.2, nagios=True)
+        assert run_healthcheck(wanted, out) == code
+        (line,) = out.getvalue().splitlines()
+        assert line.startswith(first)
+
+
 def test_cookies_make_ten_clients(server):
     run_healthcheck(Options((server.url("/cookie"),), duration=1, cookies=True), io.StringIO())
 

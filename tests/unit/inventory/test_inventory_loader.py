@@ -246,3 +246,32 @@ def test_the_shipped_inventory_has_no_mistakes() -> None:
     if not shipped.exists():
         pytest.skip("hosts.yaml is not in this checkout yet")
     assert load(shipped).services
+
+
+def test_who_is_told_of_rollouts_comes_from_the_service_or_the_defaults(
+    load_text, tmp_path: Path
+) -> None:
+    services = load_text("""
+        version: 1
+        defaults:
+          metrics: {textfile: prom, pushgateway: "http://joe:pw@push:9091"}
+          notify: [{file: hook, kind: slack, on: failed}, https://h.example/x]
+        hosts: {web1: {address: a}}
+        groups: {web: {hosts: [web1]}}
+        services:
+          one: {group: web, image: i}
+          two: {group: web, image: i, metrics: {pushgateway: null}, notify: []}
+          three: {group: web, image: i, notify: [{env: HOOK}], metrics: {textfile: /other}}
+    """).services
+    one, two, three = services["one"], services["two"], services["three"]
+    assert one.metrics.textfile == tmp_path / "prom"
+    assert one.metrics.pushgateway is not None
+    assert one.metrics.pushgateway.value == "http://joe:pw@push:9091"
+    slack, generic = one.notify
+    assert (slack.url.file, slack.kind, slack.on) == (tmp_path / "hook", "slack", ("failed",))
+    assert (generic.url.value, generic.kind) == ("https://h.example/x", "generic")
+    assert generic.on == ("started", "finished", "failed")
+    assert (two.metrics.pushgateway, two.metrics.textfile) == (None, tmp_path / "prom")
+    assert two.notify == ()
+    assert (three.notify[0].url.env, three.metrics.textfile) == ("HOOK", Path("/other"))
+    assert three.metrics.pushgateway == one.metrics.pushgateway

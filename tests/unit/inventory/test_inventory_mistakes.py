@@ -332,3 +332,30 @@ def test_a_file_elsewhere_is_named_in_full(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(BadInput) as caught:
         load(path)
     assert str(caught.value).startswith(f"{path}:2:8: ")
+
+
+OUTLETS = [
+    ("metrics: {textfile: a/x.prom}", "metrics.textfile: name the collector's folder"),
+    ("metrics: {pushgateway: push:9091}", "metrics.pushgateway: not an http:// or https:// URL"),
+    ("metrics: {pushgateway: {file: a, env: B}}", "metrics.pushgateway: a URL has one source: url, env, file or command (found env and file)"),
+    ("metrics: {push: http://p}", "metrics.push: unknown key"),
+    ("notify: hidden.example/T0", "notify[0]: not an http:// or https:// URL (it may be a secret"),
+    ("notify: [http://a/, 'http://h/hid den']", "notify[1]: not an http:// or https:// URL"),
+    ("notify: [{url: ftp://hidden}]", "notify[0]: not an http:// or https:// URL"),
+    ("notify: [{kind: slack}]", "notify[0]: a URL has one source: url, env, file or command (found none)"),
+    ("notify: [{env: 'a b'}]", "notify[0].env: expected the name of a variable"),
+    ("notify: [{url: http://h, kind: slak}]", "notify[0].kind: expected one of slack, generic, found 'slak' (did you mean slack?)"),
+    ("notify: [{url: http://h, on: []}]", "notify[0].on: names no moment"),
+    ("notify: [{url: http://h, on: ended}]", "notify[0].on[0]: expected one of started, finished, failed"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("line", "mistake"), OUTLETS)
+@pytest.mark.parametrize("place", ["services.shop", "defaults"])
+def test_a_mistake_in_who_is_told_is_named_and_no_url_repeated(
+    refused, place: str, line: str, mistake: str
+) -> None:
+    text = f"{HEAD}    {line}\n" if place != "defaults" else f"{HEAD}defaults:\n  {line}\n"
+    (said,) = refused(text)
+    assert f": {place}.{mistake}" in said
+    assert "hid" not in said

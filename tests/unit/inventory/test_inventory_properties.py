@@ -33,6 +33,10 @@ BLOCKS = {
     "drain": some(mode=st.sampled_from(["weight", "drain"]), timeout=DURATIONS),
     "rollout": some(serial=SERIAL, pause=DURATIONS, max_fail_percentage=PERCENT),
     "resources": some(cpus=st.just(0.5), memory=st.just("256m"), cpuset=st.just("0")),
+    "metrics": some(textfile=st.just("prom"), pushgateway=st.just({"env": "PUSH"})),
+    "notify": st.lists(
+        st.sampled_from([{"url": "http://h/x"}, {"file": "hook", "on": ["failed"]}])
+    ),
 }
 SECRETS = st.one_of(
     st.just(["A", "B"]),

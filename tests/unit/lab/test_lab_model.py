@@ -21,7 +21,9 @@ DEFAULT = Lab(model.DEFAULT_NAME, Path("/x/.lab"), Ports(), model.DEFAULT_PREFIX
 )
 def test_no_two_things_of_a_lab_want_the_same_port_or_address(web, edge, ports):
     lab = Lab("x", Path("/x"), ports, "10.213.4", web, edge)
-    published = [p for node in lab.nodes for p in (node.ssh_port, node.http_port)]
+    published = [
+        p for node in lab.nodes for p in (node.ssh_port, node.http_port, node.metrics_port)
+    ]
     published.append(ports.registry)
     addresses = [node.ip for node in lab.nodes] + [lab.registry_ip, "10.213.4.1"]
     assert len(set(published)) == len(published)
@@ -34,7 +36,7 @@ def test_a_named_lab_stays_within_its_200_ports_and_below_ephemeral_ones():
     assert all(b - a >= 200 for a, b in pairwise(bases))
     assert bases[-1] + 200 < 32768
     top = Lab("x", Path("/x"), Ports(0, 0, 0), "10.213.4", model.MOST_WEB, model.MOST_EDGE)
-    assert max(max(node.ssh_port, node.http_port) for node in top.nodes) < 200
+    assert max(max(node.ssh_port, node.metrics_port) for node in top.nodes) < 200
 
 
 def test_the_default_ports_are_those_of_the_shipped_inventory():
@@ -82,7 +84,7 @@ def test_a_number_of_hosts_is_read():
 def test_everything_is_published_on_this_machine_alone():
     arguments = hosts.run_arguments(DEFAULT, DEFAULT.nodes[0], "image")
     published = [arguments[i + 1] for i, word in enumerate(arguments) if word == "--publish"]
-    assert published == ["127.0.0.1:22011:22", "127.0.0.1:18091:80"]
+    assert published == ["127.0.0.1:22011:22", "127.0.0.1:18091:80", "127.0.0.1:18131:8404"]
     assert "--privileged" not in arguments
 
 

@@ -1,48 +1,10 @@
 """A webhook hears what it should, and can do no harm."""
 
-import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-
 import pytest
 
 from fabfile.errors import BadInput
 from fabfile.reports import webhook
-
-
-class Hook:
-    """A webhook on 127.0.0.1 that answers each request with the next of ``answers``."""
-
-    def __init__(self):
-        self.answers, self.heard, self.headers = [200], [], []
-        hook = self
-        self.go_on = threading.Event()
-
-        class Answer(BaseHTTPRequestHandler):
-            def do_POST(self):
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                hook.heard.append((self.path, json.loads(body)))
-                hook.headers.append(dict(self.headers))
-                answer = hook.answers.pop(0) if len(hook.answers) > 1 else hook.answers[0]
-                if answer == "hang":
-                    hook.go_on.wait(10)
-                    return
-                self.send_response(answer)
-                self.send_header("Location", "/elsewhere")
-                self.end_headers()
-
-            def log_message(self, *_):
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
-        self.server.daemon_threads = True
-        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
-        self.url = f"http://127.0.0.1:{self.server.server_port}/T0/secret?x=1"
-
-    def close(self):
-        self.go_on.set()
-        self.server.shutdown()
-        self.server.server_close()
+from tests.unit.reports.hook import Hook
 
 
 @pytest.fixture

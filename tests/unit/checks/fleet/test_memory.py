@@ -110,22 +110,6 @@ def test_a_run_that_never_ends_does_not_hold_the_others_for_ever(tmp_path, monke
     assert not path.exists()
 
 
-def test_a_file_is_replaced_whole_and_readable_by_others(tmp_path):
-    path = tmp_path / "x.prom"
-    memory.replace_file(path, "a\n")
-    memory.replace_file(path, "b\n")
-    assert path.read_text() == "b\n"
-    assert path.stat().st_mode & 0o444 == 0o444
-    assert [each.name for each in tmp_path.iterdir()] == ["x.prom"]
-
-
-def test_nothing_is_left_of_a_file_that_could_not_be_replaced(tmp_path):
-    (tmp_path / "x.prom").mkdir()
-    with pytest.raises(IsADirectoryError):
-        memory.replace_file(tmp_path / "x.prom", "a\n")
-    assert [each.name for each in tmp_path.iterdir()] == ["x.prom"]
-
-
 def test_what_is_written_is_for_people_to_read_as_well(tmp_path):
     path = tmp_path / "state.json"
     remember(path, ILL, [])
