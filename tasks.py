@@ -6,6 +6,7 @@ from invoke import Collection, Context, task
 from invoke.exceptions import Exit
 
 from fabfile.checks.tasks import healthcheck
+from fabfile.inventory.tasks import init
 from fabfile.lab.tasks import ns as lab
 from fabfile.reports.tasks import report
 
@@ -93,4 +94,5 @@ def simulate(
 
 
 ns = Collection(healthcheck, report, simulate, status)
+ns.add_task(init)
 ns.add_collection(lab)

@@ -20,7 +20,9 @@ FILE = "hosts.yaml"
 VARIABLE = "EVENKEEL_INVENTORY"
 FLAG = "--inventory"
 OWN_TEMPLATES = Path(__file__).resolve().parents[2] / "templates"
-_ELSEWHERE = f"name another one with {VARIABLE} or {FLAG}, or write one as docs/hosts-yaml.md shows"
+_ELSEWHERE = (
+    f"name another one with {VARIABLE} or {FLAG}, or let `inv init` write one (docs/hosts-yaml.md)"
+)
 
 
 def find(explicit: str | None, environ: Mapping[str, str], cwd: Path, shipped: Path) -> Path:

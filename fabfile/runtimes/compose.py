@@ -166,6 +166,11 @@ def _state_problems(parts: Mapping[str, list[str]]) -> Iterable[str]:
         )
 
 
+def docker_problems(parts: Mapping[str, list[str]]) -> tuple[str, ...]:
+    """What speaks against Docker and Compose, from the sections ``docker`` and ``compose``."""
+    return tuple(_docker_problems(parts))
+
+
 def _docker_problems(parts: Mapping[str, list[str]]) -> Iterable[str]:
     said = parts.get("docker", [])
     docker = " ".join(said) or "no answer"
@@ -193,7 +198,7 @@ def _docker_problems(parts: Mapping[str, list[str]]) -> Iterable[str]:
 def _disk_problems(parts: Mapping[str, list[str]]) -> Iterable[str]:
     for line in parts.get("disk", []):
         fields = line.split()
-        if len(fields) >= 6 and fields[3].isdigit() and int(fields[3]) < MIN_FREE_KB:
+        if len(fields) >= 6 and fields[3].isdecimal() and int(fields[3]) < MIN_FREE_KB:
             yield f"disk full: {int(fields[3]) // 1024} MiB left on {fields[5]}, 100 are needed"
 
 

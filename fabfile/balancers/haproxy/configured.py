@@ -7,17 +7,19 @@ variables are taken as they stand.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-_SECTIONS = (
-    *("global", "defaults", "frontend", "backend", "listen", "peers", "resolvers", "userlist"),
-    *("mailers", "program", "ring", "cache", "http-errors", "fcgi-app", "log-forward"),
-    *("crt-store", "traces"),
+from fabfile.balancers.haproxy.language import (
+    Line,
+    Section,
+    after,
+    defaults_of,
+    headers,
+    number,
+    option,
+    sections_of,
 )
-
-Line = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -42,19 +44,19 @@ class Configured:
 
 def read_configuration(text: str, backend: str) -> Configured | None:
     """The facts about ``backend``; ``None`` when this text does not define it."""
-    sections = _sections(text)
-    own = [section for section in sections if section[0][:2] in _headers(backend)]
+    sections = sections_of(text)
+    own = [section for section in sections if section[0][:2] in headers(backend)]
     if not own:
         return None
     section = own[-1]
-    lines = [*_defaults_of(section, sections), *section[1:]]
+    lines = [*defaults_of(section, sections), *section[1:]]
     return Configured(
         cuts_on_maint=_cutting(lines),
-        persist=_option(lines, "persist"),
+        persist=option(lines, "persist"),
         force_persist=any(line[0] == "force-persist" for line in lines),
-        redispatch=_option(lines, "redispatch"),
-        retries=_number(lines, "retries", 3),
-        pins=any(line[0] in _PINNING for line in lines) or _option(lines, "persist"),
+        redispatch=option(lines, "redispatch"),
+        retries=number(lines, "retries", 3),
+        pins=any(line[0] in _PINNING for line in lines) or option(lines, "persist"),
         static=_static(lines),
         loads_state=_loads_state(lines, sections),
     )
@@ -64,7 +66,7 @@ def ports(text: str) -> dict[str, int]:
     """The port of each ``backend/server`` that is written with one."""
     return {
         f"{section[0][1]}/{line[1]}": int(line[2].rpartition(":")[2])
-        for section in _sections(text)
+        for section in sections_of(text)
         if section[0][0] in ("backend", "listen") and len(section[0]) > 1
         for line in section[1:]
         if line[0] == "server" and len(line) > 2 and line[2].rpartition(":")[2].isdigit()
@@ -78,7 +80,7 @@ def frontends(text: str, backend: str) -> tuple[tuple[str, int], ...]:
     their start are left out.
     """
     found = []
-    for section in _sections(text):
+    for section in sections_of(text):
         if section[0] != ("listen", backend) and not _leads_to(section, backend):
             continue
         for line in section[1:]:
@@ -87,7 +89,7 @@ def frontends(text: str, backend: str) -> tuple[tuple[str, int], ...]:
     return tuple(dict.fromkeys(found))
 
 
-def _leads_to(section: list[Line], backend: str) -> bool:
+def _leads_to(section: Section, backend: str) -> bool:
     if section[0][0] not in ("frontend", "listen"):
         return False
     targets = [line[1] for line in section[1:] if line[0] in _CHOOSING and len(line) > 1]
@@ -111,73 +113,17 @@ def _spot(word: str) -> tuple[str, int] | None:
 _EVERYWHERE = ("*", "0.0.0.0", "::")  # noqa: S104 (read, not bound)
 
 
-def _headers(backend: str) -> tuple[Line, Line]:
-    return ("backend", backend), ("listen", backend)
-
-
-def _sections(text: str) -> list[list[Line]]:
-    found: list[list[Line]] = []
-    for raw in text.splitlines():
-        words = _words(raw)
-        if not words:
-            continue
-        if words[0] in _SECTIONS:
-            found.append([words])
-        elif found:
-            found[-1].append(words)
-    return found
-
-
-def _words(raw: str) -> Line:
-    try:
-        return tuple(shlex.split(raw, comments=True))
-    except ValueError:  # HAProxy's quoting is not quite the shell's
-        return tuple(raw.split("#", 1)[0].split())
-
-
-def _defaults_of(section: list[Line], sections: list[list[Line]]) -> list[Line]:
-    head = section[0]
-    named = head[head.index("from") + 1] if "from" in head[:-1] else None
-    earlier = sections[: sections.index(section)]
-    fitting = [
-        candidate
-        for candidate in earlier
-        if candidate[0][0] == "defaults" and (named is None or named in candidate[0][1:2])
-    ]
-    return fitting[-1][1:] if fitting else []
-
-
-def _option(lines: Sequence[Line], name: str) -> bool:
-    state = False
-    for line in lines:
-        if line[:2] == ("option", name):
-            state = True
-        elif line[:3] == ("no", "option", name):
-            state = False
-    return state
-
-
-def _number(lines: Sequence[Line], keyword: str, otherwise: int) -> int:
-    values = [line[1] for line in lines if line[0] == keyword and len(line) > 1]
-    return int(values[-1]) if values and values[-1].isdigit() else otherwise
-
-
 def _cutting(lines: Sequence[Line]) -> tuple[str, ...]:
     """Servers whose sessions are cut when they go to maintenance; the last word on a line wins."""
     by_default = None
     found = []
     for line in lines:
-        own = _after(line, "on-marked-down")
+        own = after(line, "on-marked-down")
         if line[0] == "default-server":
             by_default = own or by_default
         elif line[0] in ("server", "server-template") and len(line) > 2:
             found.append((line[1], own or by_default))
     return tuple(name for name, action in found if action == "shutdown-sessions")
-
-
-def _after(line: Line, word: str) -> str | None:
-    places = [index for index, value in enumerate(line[:-1]) if value == word]
-    return line[places[-1] + 1] if places else None
 
 
 _PINNING = ("cookie", "stick", "persist", "appsession", "use-server", "force-persist")
@@ -193,7 +139,7 @@ def _static(lines: Sequence[Line]) -> bool:
     return balance[-1] == "static-rr" or not hashes or hashes[-1] != "consistent"
 
 
-def _loads_state(lines: Sequence[Line], sections: list[list[Line]]) -> bool:
+def _loads_state(lines: Sequence[Line], sections: Sequence[Section]) -> bool:
     named = any(
         line[0] == "server-state-file"
         for section in sections

@@ -153,7 +153,7 @@ def _disks(parts: Sections) -> Iterator[Disk]:
     found: dict[str, Disk] = {}
     for line in parts.get("disk", ()):
         fields = line.split(None, 5)
-        if len(fields) == 6 and fields[3].isdigit() and fields[4].rstrip("%").isdigit():
+        if len(fields) == 6 and fields[3].isdecimal() and fields[4].rstrip("%").isdecimal():
             found[fields[5]] = Disk(fields[5], int(fields[4].rstrip("%")), int(fields[3]))
     yield from found.values()
 

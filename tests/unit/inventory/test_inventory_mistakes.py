@@ -292,7 +292,9 @@ def test_aliases_that_stand_for_too_much_are_refused_in_good_time(refused) -> No
 
 
 def test_a_missing_file_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"does not exist: .*EVENKEEL_INVENTORY.*docs/hosts-yaml.md"):
+    with pytest.raises(
+        BadInput, match=r"does not exist: .*EVENKEEL_INVENTORY.*inv init.*docs/hosts-yaml.md"
+    ):
         load(tmp_path / "hosts.yaml")
 
 

@@ -1,0 +1,1 @@
+"""What an existing set-up lacks, and what a rollout would risk; see ``judge``."""
