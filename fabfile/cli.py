@@ -230,6 +230,7 @@ def provision(
     parts: Sequence[str],
     version: str,
     *,
+    drop: bool,
     json: bool,
 ) -> None:
     """Bring hosts and balancers to what the templates say."""
@@ -241,7 +242,7 @@ def provision(
         if "app" in parts:
             work.application(parse_version(version) if version else None)
         if "balancers" in parts:
-            work.balancers()
+            work.balancers(drop=drop)
     finally:
         remotes.close()
 

@@ -138,11 +138,12 @@ class Provision:
         if running:
             self._emit(PhaseFinished("healthy", f"{len(running)} instances"))
 
-    def balancers(self) -> None:
+    def balancers(self, *, drop: bool = False) -> None:
         """HAProxy's configuration on every balancer that has a template: checked, then reloaded.
 
-        Raises :class:`PreflightFailed` for a template that does not render and
-        :class:`EvenkeelError` where HAProxy refuses the file; the old one then stays in force.
+        ``drop``: also where the file there has backends that ours has not. Raises
+        :class:`PreflightFailed` for a template that does not render, :class:`EvenkeelError` where
+        HAProxy refuses the file; the old one then stays in force.
         """
         found = self._rendered()
         if not found:
@@ -154,7 +155,7 @@ class Provision:
         with self._locked(claims) as locks:
             running = []
             for balancer, text in found:
-                command = provision_script(balancer.spec, text)
+                command = provision_script(balancer.spec, text, drop=drop)
                 script = locks.fence(balancer.host, [process_key(balancer)], command.script)
                 running.append(
                     self._remotes.get(balancer.host).start(

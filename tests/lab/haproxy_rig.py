@@ -139,8 +139,10 @@ class Rig:
         inventory = replace(self.inventory, services={"app": service})
         return render(inventory, "lb1")[self.spec.config]
 
-    def provision(self, text: str, spec: BalancerSpec | None = None) -> tuple[int, str | None, str]:
-        command = provision_script(spec or self.spec, text)
+    def provision(
+        self, text: str, spec: BalancerSpec | None = None, *, drop: bool = True
+    ) -> tuple[int, str | None, str]:
+        command = provision_script(spec or self.spec, text, drop=drop)
         done = sh(command.script, command.stdin)
         return done.returncode, outcome(done.stdout), done.stderr
 

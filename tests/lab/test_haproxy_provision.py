@@ -36,6 +36,21 @@ def test_an_unchanged_file_reloads_nothing(real: Rig) -> None:
     assert leftovers(real) == ["haproxy.cfg"]
 
 
+def test_what_somebody_else_serves_through_it_does_not_vanish_unasked(real: Rig) -> None:
+    shop = "backend shop\n    server s1 127.0.0.1:9\n"
+    theirs = f"{real.config()}{shop}listen old\n    bind 127.0.0.1:{free_port()}\n"
+    assert real.provision(theirs, drop=True)[0] == 0
+    before = real.config_file.read_text()
+    code, said, stderr = real.provision(real.config(), drop=False)
+    assert (code, said) == (98, None)
+    assert "has backend shop, listen old, and the new one has not" in stderr
+    assert real.config_file.read_text() == before
+    assert leftovers(real) == ["haproxy.cfg"]
+    assert real.provision(real.config(), drop=True)[0] == 0
+    assert real.provision(theirs, drop=False)[0] == 0, "nobody loses anything by more"
+    assert real.provision(real.config(), drop=True)[0] == 0
+
+
 @pytest.mark.parametrize("master", [True, False])
 def test_a_changed_file_is_reloaded_without_a_lost_request_and_keeps_a_drain(
     real: Rig, master: bool

@@ -16,12 +16,15 @@ from fabfile.remote.quoting import q
 Outcome = Literal["unchanged", "created", "reloaded"]
 
 
-def provision_script(spec: BalancerSpec, config_text: str, *, timeout: float = 120.0) -> Command:
+def provision_script(
+    spec: BalancerSpec, config_text: str, *, drop: bool = False, timeout: float = 120.0
+) -> Command:
     """One command that makes ``config_text`` the running configuration of ``spec``.
 
     Prints ``unchanged``, ``created`` or ``reloaded`` (:func:`outcome`). Exit 98: HAProxy found
-    the configuration wrong, its message is on stderr and nothing changed. Exit 99: it would
-    not start or reload; the old file is back. Other codes are those of :mod:`shell`.
+    the configuration wrong, or it lacks a backend that the file there has (``drop``:
+    that is meant); the message is on stderr and nothing changed. Exit 99: it would not start or
+    reload; the old file is back. Other codes are those of :mod:`shell`.
 
     The new file is written beside the old one and renamed, so a container must have the
     *folder* mounted: a mount of the file alone would keep the old one. A marker beside it
@@ -33,7 +36,7 @@ def provision_script(spec: BalancerSpec, config_text: str, *, timeout: float = 1
     script = "\n".join(
         [
             PRELUDE.strip(),
-            _settings(spec, paths, config),
+            _settings(spec, paths, config, drop=drop),
             _FILE.strip(),
             (_container(spec, paths) if paths.container else _ON_HOST).strip(),
             _talking(spec, config_text),
@@ -50,13 +53,15 @@ def outcome(stdout: str) -> Outcome | None:
     return next((word for word in words if said == [word]), None)
 
 
-def _settings(spec: BalancerSpec, paths: Paths, config: str) -> str:
+def _settings(spec: BalancerSpec, paths: Paths, config: str, *, drop: bool) -> str:
     return "\n".join(
         [
             f"config={q(config)}",
             f"container={q(paths.container)}",
             f"image={q(spec.image or '')}",
+            f"drop={'1' if drop else ''}",
             "new=$config.evenkeel-new old=$config.evenkeel-old pending=$config.evenkeel-pending",
+            "missing=",
         ]
     )
 
@@ -66,6 +71,10 @@ cat >"$new" || ek_die 98 "can't write $new"
 chmod 644 "$new"
 say_wrong() { rm -f "$new"; printf '%s\\n' "$1" >&2; ek_die 98 "HAProxy refuses the new $config; \\
 nothing was changed"; }
+# What people reach through a file that somebody else wrote must not vanish with it.
+proxies() { awk '$1 ~ /^(backend|listen)$/ { print $1, $2 }' "$1" | sort -u; }
+lost() { [ ! -f "$config" ] || { proxies "$new" >"$new.names"; proxies "$config" |
+    grep -Fvx -f "$new.names" | paste -sd, - | sed 's/,/, /g'; rm -f "$new.names"; }; }
 put_back() {
     [ -n "$was_running" ] || undo_create
     if [ -f "$old" ]; then mv -f "$old" "$config"; else rm -f "$config"; fi
@@ -165,6 +174,9 @@ _MAIN = """
 if cmp -s "$new" "$config" && [ ! -e "$pending" ] && running; then
     rm -f "$new"; echo unchanged; exit 0
 fi
+[ -n "$drop" ] || missing=$(lost)
+[ -z "$missing" ] || { rm -f "$new"; ek_die 98 "$config has $missing, and the new one has not: \\
+fab provision.balancers --drop takes that away; nothing was changed"; }
 said=$(valid) || say_wrong "$said"
 was_running= before=
 if running; then
