@@ -93,6 +93,34 @@ def simulate(
         raise Exit(str(error), error.exit_code) from None
 
 
-ns = Collection(healthcheck, report, simulate, status)
+@task(
+    help={
+        "service": "Which service; needed only where the inventory has several",
+        "inventory": "Another hosts.yaml (or EVENKEEL_INVENTORY)",
+        "once": "One picture of how things stand, and no more",
+        "wait": "Where nothing runs, wait until something does",
+        "json": "Events as JSON lines; with --once one JSON object",
+    },
+    auto_shortflags=False,
+)
+def watch(
+    _context: Context,
+    service: str = "",
+    inventory: str = "",
+    once: bool = False,
+    wait: bool = False,
+    json: bool = False,
+) -> None:
+    """See a rollout that runs in another terminal or on another machine; changes nothing."""
+    from fabfile.errors import EvenkeelError
+    from fabfile.watch import Flags, run_watch
+
+    try:
+        run_watch(Flags(service, inventory, once, wait, json))
+    except EvenkeelError as error:
+        raise Exit(str(error), error.exit_code) from None
+
+
+ns = Collection(healthcheck, report, simulate, status, watch)
 ns.add_task(init)
 ns.add_collection(lab)

@@ -11,7 +11,6 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
-from functools import partial
 from json import dumps
 from pathlib import Path
 
@@ -22,8 +21,9 @@ from fabfile.inventory.model import Inventory, Service
 from fabfile.inventory.selection import select_hosts, select_service
 from fabfile.inventory.values import parse_duration, parse_serial, parse_version
 from fabfile.remote.pool import Remotes
-from fabfile.reports.console import Console, JsonLines, Tee, as_json
+from fabfile.reports.console import Tee, as_json
 from fabfile.reports.outlets import watching
+from fabfile.reports.receivers import receivers, telling
 from fabfile.rollout.events import Event, Notice
 from fabfile.rollout.recovery import Recovery
 
@@ -125,25 +125,6 @@ def one_of(value: str, flag: str, allowed: Sequence[str]) -> str | None:
     return value
 
 
-def receivers(inventory: Inventory, *, json: bool, log: str = "") -> Callable[[Event], None]:
-    """Where events go: lines or JSON on stdout, and a log beside the inventory."""
-    found: list[Callable[[Event], None]] = [JsonLines() if json else Console()]
-    if log:
-        path = inventory.root / ".evenkeel" / "rollouts" / f"{log}.jsonl"
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch()
-            found.append(partial(_append, path))
-        except OSError as error:
-            found[0](Notice(f"no log is kept of this: {error}"))
-    return Tee(*found)
-
-
-def _append(path: Path, event: Event) -> None:
-    with path.open("a", encoding="utf-8") as stream:
-        JsonLines(stream)(event)
-
-
 def say(line: str) -> None:
     """One line on stdout."""
     sys.stdout.write(line + "\n")
@@ -162,9 +143,11 @@ def deploy(
     if probe and not asked.service.urls:
         raise BadInput(f"--probe: {inventory.path}: services.{asked.service.name} has no urls")
     rollout = new_id()
-    out = receivers(inventory, json=json, log=rollout)
-    probed = _probed(inventory, asked.service, rollout, out) if probe else nullcontext()
-    with watching(asked.service, rollout, out, "rollback" if back else "deploy") as watcher, probed:
+    with (
+        telling(inventory, json=json, log=rollout) as out,
+        watching(asked.service, rollout, out, "rollback" if back else "deploy") as watcher,
+        _probed(inventory, asked.service, rollout, out) if probe else nullcontext(),
+    ):
         _, code = run(inventory, asked, rollout, Tee(out, watcher), _preparing(back))
         watcher.ended(code)
     return code
@@ -270,11 +253,13 @@ def recover(
     one_of(before_rollout, "--before-rollout", ("again", "done"))
     found = select_service(inventory, service or None)
     identity = new_id()
-    out = receivers(inventory, json=json, log="" if dry else identity)
     gone = Gone(without.split(drop), without.split(without_balancer), allow_loss)
     if allow_loss and not (gone.drop or gone.without):
         raise BadInput("--allow-loss says nothing without --without-balancer or --drop")
-    with nullcontext() if dry else watching(found, identity, out, mode) as watcher:
+    with (
+        telling(inventory, json=json, log="" if dry else identity) as out,
+        nullcontext() if dry else watching(found, identity, out, mode) as watcher,
+    ):
         code = run(
             found,
             mode,

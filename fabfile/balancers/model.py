@@ -3,10 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 Admin = Literal["ready", "drain", "maint"]
+
+COUNTED = (
+    "requests",
+    "errors_5xx",
+    "retries",
+    "redispatches",
+    "not_connected",
+    "no_answer",
+    "longest_queue",
+)
+"""What a balancer counts of a server since its process started; the last one is a maximum.
+
+not_connected: attempts to connect that failed · no_answer: connections that broke, or answers that
+were none · retries: further attempts at the same server · redispatches: requests that were sent to
+another server after it."""
+WHOLE = "BACKEND"
+"""The name under which a backend as a whole is counted: what it answered itself included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +72,8 @@ class BackendReading:
     """Processes of before a reload that still serve; their sessions are in the readings."""
     queued: int = 0
     """Requests that wait for any server of the backend."""
+    counts: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """By server, and for :data:`WHOLE`: the figures of :data:`COUNTED`, of this process alone."""
 
 
 @dataclass(frozen=True, slots=True)

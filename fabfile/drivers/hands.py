@@ -6,9 +6,11 @@ Docker answers is judged here and nowhere else.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 
 from fabfile.balancers.model import BackendReading, ServerRecord
@@ -21,6 +23,7 @@ from fabfile.inventory.model import Instance, Service
 from fabfile.remote import state
 from fabfile.remote.base import Command, Result
 from fabfile.remote.pool import Remotes, Urgent
+from fabfile.rollout.events import StepProgress
 from fabfile.rollout.plan import Plan, Release, Target
 from fabfile.rollout.steps import (
     Admit,
@@ -45,6 +48,8 @@ POLL = 0.03
 """Seconds between two readings while something is awaited."""
 DEADLINE_EXIT = 124
 """What ``timeout`` on the host exits with; the engine there goes on without the command."""
+FIRST_PEEK, PEEK = 4.0, 9.0
+"""Seconds until somebody is told why an instance is not healthy yet, and between two such looks."""
 SETTLE = 5.0
 """Seconds beyond stop_grace_period after which an engine left alone has come to rest."""
 
@@ -52,7 +57,8 @@ Answers = Mapping[str, BackendReading | EvenkeelError]
 
 
 class Hands:
-    """Carries out steps; thread-safe. ``notice`` gets a line a person should read."""
+    """Carries out steps; thread-safe. ``notice`` gets a line a person should read, ``progress``
+    what a step that takes its time still waits for."""
 
     def __init__(
         self,
@@ -62,7 +68,9 @@ class Hands:
         locks: Locks,
         pool: Pool,
         notice: Callable[[str, str], None],
+        progress: Callable[[StepProgress], None] = lambda _: None,
     ) -> None:
+        self._progress = progress
         self._plan = plan
         self._service = service
         self._remotes = remotes
@@ -81,7 +89,7 @@ class Hands:
         """By instance: the step that was begun last."""
         self.put: dict[str, Release] = {}
         """By instance: what its container was last made of here."""
-        self._rotation = Rotation(pool, plan.drain.mode, self._operators)
+        self._rotation = Rotation(pool, plan.drain.mode, self._operators, progress)
         self._methods: dict[type[Step], Callable[..., Outcome]] = {
             Record: self.record,
             TakeOut: self._rotation.take_out,
@@ -272,13 +280,37 @@ class Hands:
         command = Command(
             script, timeout=health.timeout + health.min_healthy + 15, label="health check"
         )
-        result = host.run(command)
-        if result.exit_code is None:
+        with self._peeking(step):
             result = host.run(command)
+            if result.exit_code is None:
+                result = host.run(command)
         if result.ok:
             return Done(result.stdout.strip())
-        why = result.stdout.strip().splitlines()[-1:] or [result.tail(1) or "no answer"]
-        return Failed(f"not healthy: {why[0]}", self._logs(instance))
+        return Failed(f"not healthy: {_last_word(result)}", self._logs(instance))
+
+    @contextmanager
+    def _peeking(self, step: AwaitHealthy) -> Iterator[None]:
+        """Meanwhile say every now and then what is wrong with it still: one look, beside."""
+        instance = step.target.instance
+        over = threading.Event()
+        limit = self._service.health.timeout
+        script = compose.health_script(self._service, instance, step.release.id, once=True)
+
+        def look() -> None:
+            pause = FIRST_PEEK
+            while not over.wait(pause):
+                pause = PEEK
+                with contextlib.suppress(EvenkeelError):
+                    result = self._remotes.get(instance.host).run(Command(script, label="peek"))
+                    if not over.is_set() and not result.ok and result.exit_code is not None:
+                        text = _last_word(result)
+                        self._progress(StepProgress(instance.id, step.name, text, limit=limit))
+
+        threading.Thread(target=look, name="peek", daemon=True).start()
+        try:
+            yield
+        finally:
+            over.set()
 
     def read_logs(self, step: ReadLogs) -> Outcome:
         """The container's last lines."""
@@ -321,6 +353,10 @@ def records_of(
             **asdict(record),
         }
     return found
+
+
+def _last_word(result: Result) -> str:
+    return (result.stdout.strip().splitlines()[-1:] or [result.tail(1) or "no answer"])[0]
 
 
 def _check(result: Result, what: str) -> None:

@@ -82,13 +82,17 @@ class Locks:
         alone: whoever loses there has taken nothing. Raises :class:`Locked`.
         """
         ends = time.monotonic() + self._wait
+        told = False
         while True:
             try:
                 self._try()
                 break
-            except Locked:
+            except Locked as error:
                 if time.monotonic() >= ends:
                     raise
+                if not told:
+                    self._notice("", f"waits for somebody else's lock: {error}")
+                told = True
                 time.sleep(AGAIN)
         # One for each host: a host that does not answer must not make our locks elsewhere stale.
         for host, tokens in self._tokens.items():

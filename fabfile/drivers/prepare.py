@@ -225,6 +225,8 @@ class Preparation:
             notice=lambda host, text: self._emit(Notice(text, host)),
             wait=self._wish.lock_wait,
         )
+        if self._wish.lock_wait:
+            self._emit(PhaseStarted("lock"))  # its end is told by whatever comes next
         locks.acquire()
         self._locks = locks
 

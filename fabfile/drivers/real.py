@@ -15,7 +15,13 @@ from fabfile.drivers.hooks import HookHand
 from fabfile.drivers.prepare import Prepared
 from fabfile.errors import EvenkeelError, PreflightFailed
 from fabfile.rollout.engine import Engine
-from fabfile.rollout.events import Event, Notice, RolloutFinished, RolloutStarted
+from fabfile.rollout.events import (
+    Event,
+    Notice,
+    RolloutFinished,
+    RolloutStarted,
+    StepProgress,
+)
 from fabfile.rollout.lanes import Order
 from fabfile.rollout.steps import Failed, Hook, Observe, Outcome, Pause, Seen, Step
 
@@ -40,6 +46,7 @@ class Driver:
             prepared.locks,
             prepared.pool,
             self._notice,
+            self._progress,
         )
         self._hooks = HookHand(plan, prepared.service, prepared.remotes, prepared.locks, emit)
         self._around = Around(prepared, self._hooks, emit)
@@ -75,6 +82,7 @@ class Driver:
                 tuple(h for batch in plan.batches for h in batch),
                 len(plan.changing),
                 len(plan.targets),
+                tuple(target.instance.id for target in plan.changing),
             )
         )
         try:
@@ -160,6 +168,10 @@ class Driver:
     def _notice(self, host: str, text: str) -> None:
         if not self.hurried:  # what lanes still have to say then is about being cut off
             self._emit(Notice(text, host))
+
+    def _progress(self, event: StepProgress) -> None:
+        if not self.hurried:
+            self._emit(event)
 
     def _dispatch(self, orders: Iterable[Order]) -> None:
         for order in orders:

@@ -15,6 +15,7 @@ from fabfile.drivers.balancers import Pool
 from fabfile.drivers.operators import Operators
 from fabfile.errors import EvenkeelError, RemoteError
 from fabfile.inventory.model import DrainMode
+from fabfile.rollout.events import StepProgress
 from fabfile.rollout.plan import Target
 from fabfile.rollout.steps import (
     Admit,
@@ -29,11 +30,14 @@ from fabfile.rollout.steps import (
     Restore,
     Reverted,
     Shut,
+    Step,
     TakeOut,
 )
 
 POLL = 0.02
 """Seconds between two readings while something is awaited."""
+SAY_AFTER, SAY_EVERY = 0.5, 1.0
+"""Seconds until somebody is told what is waited for, and between two such words."""
 
 Servers = dict[ServerRef, ServerReading]
 Answers = Mapping[str, BackendReading | EvenkeelError]
@@ -42,8 +46,15 @@ Answers = Mapping[str, BackendReading | EvenkeelError]
 class Rotation:
     """The servers of one service's instances; thread-safe."""
 
-    def __init__(self, pool: Pool, mode: DrainMode, operators: Operators) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        mode: DrainMode,
+        operators: Operators,
+        progress: Callable[[StepProgress], None] = lambda _: None,
+    ) -> None:
         self._pool = pool
+        self._progress = progress
         self._operators = operators
         self._mode = mode
         self._after_order: dict[str, tuple[Servers, Answers]] = {}
@@ -73,6 +84,7 @@ class Rotation:
         began = time.monotonic()
         before: dict[ServerRef, tuple[int, int]] | None = None
         look = self._after_order.pop(step.target.instance.id, None)
+        said = _Said(step, step.deadline, self._progress, began)
         while True:
             servers, answers = look or self._look(step.target)
             look = None
@@ -91,6 +103,8 @@ class Rotation:
             if waited >= step.deadline and (busy or before is not None):
                 return Busy(busy, waited)
             before = None if busy else now
+            if busy:
+                said.flying(busy)
             time.sleep(POLL)
 
     def cut(self, step: Cut) -> Outcome:
@@ -155,6 +169,7 @@ class Rotation:
         """Recorded weight and state on every balancer, and up by its own checks."""
         began = time.monotonic()
         look = self._after_order.pop(step.target.instance.id, None)
+        said = _Said(step, step.deadline, self._progress, began)
         while True:
             servers, answers = look or self._look(step.target)
             look = None
@@ -169,6 +184,7 @@ class Rotation:
             ]
             if not down:
                 return Done()
+            said.say(f"not up yet on {', '.join(sorted({ref.balancer for ref in down}))}")
             if time.monotonic() - began >= step.deadline:
                 names = ", ".join(map(str, down))
                 return Failed(f"its balancer's own checks do not let it in: {names}")
@@ -200,6 +216,33 @@ class Rotation:
     def _look(self, target: Target) -> tuple[Servers, Answers]:
         answers = self._answers(target)
         return _servers(target, answers), answers
+
+
+class _Said:
+    """What was said last of a wait: nothing twice, nothing more often than every second, and
+    nothing of one that is over in a moment."""
+
+    def __init__(
+        self, step: Step, limit: float, tell: Callable[[StepProgress], None], began: float
+    ) -> None:
+        self._step = step
+        self._limit = limit
+        self._tell = tell
+        self._at = began - SAY_EVERY + SAY_AFTER
+        self._text = ""
+
+    def flying(self, busy: Mapping[ServerRef, int]) -> None:
+        """What is in flight, by server."""
+        count = sum(busy.values())
+        names = ", ".join(sorted({ref.balancer for ref in busy}))
+        self.say(f"{count} in flight on {names}", count)
+
+    def say(self, text: str, sessions: int = -1) -> None:
+        now = time.monotonic()
+        if text != self._text and now - self._at >= SAY_EVERY:
+            self._at, self._text = now, text
+            instance = self._step.target.instance.id
+            self._tell(StepProgress(instance, self._step.name, text, sessions, self._limit))
 
 
 def _servers(target: Target, answers: Answers) -> Servers:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from fabfile.remote import state
 from fabfile.remote.quoting import q
@@ -46,3 +47,54 @@ def keep_aside(rollout: str, files: Mapping[str, str | None]) -> str:
             f"{state.durable(q(file), text) if text is not None else 'rm -f ' + q(file)} || exit 71"
         )
     return "\n".join(parts) + "\nsync kept-aside ."
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far one host is in a rollout that has not ended, by the names of its files alone."""
+
+    rollout: str
+    plan: str = ""
+    """The newest one's name; empty: there is none."""
+    undo: frozenset[str] = frozenset()
+    done: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Stands:
+    """What one host says when it is asked how things stand."""
+
+    rollouts: tuple[Standing, ...]
+    locks: tuple[state.Held, ...]
+
+
+_LOCKS = "== locks"
+
+
+def stands() -> str:
+    """Print how far each unfinished rollout is, and every lock, for :func:`parse_stands`.
+
+    A few names for each instance: it is asked again and again.
+    """
+    names = state.journal_is() + script(state.SHELL / "stands.sh", root=state.ROOT)
+    return f"{names}\necho '{_LOCKS}'\n{state.locks()}"
+
+
+def parse_stands(text: str) -> Stands:
+    """Read what :func:`stands` printed."""
+    journals, _, locks = text.partition(f"{_LOCKS}\n")
+    found = []
+    for part in re.split(r"^== rollout ", journals, flags=re.MULTILINE)[1:]:
+        rollout, *lines = part.splitlines()
+        names: dict[str, list[str]] = {"plan": [], "undo": [], "done": []}
+        for line in lines:
+            kind, _, name = line.partition(" ")
+            names.setdefault(kind, []).append(name)
+        plan = max(names["plan"], default="")
+        found.append(Standing(rollout, plan, frozenset(names["undo"]), frozenset(names["done"])))
+    return Stands(tuple(found), tuple(state.parse_locks(locks)))
+
+
+def plan(rollout: str, name: str) -> str:
+    """Print a plan that :class:`Standing` names."""
+    return f"cat {state.ROOT}/rollouts/{q(rollout)}/{q(name)}.json"

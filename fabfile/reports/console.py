@@ -8,9 +8,10 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import asdict
-from typing import Any, TextIO
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol, TextIO
 
 from fabfile.rollout import events as e
 
@@ -18,8 +19,19 @@ QUIET_STEPS = ("ask-capacity", "record", "take-out", "shut", "admit")
 """Steps that are worth a line only when they fail or have something to say."""
 
 
+PATIENCE = 10.0
+"""Seconds after which a step that is still at it is worth a line, and then again."""
+TICK = 1.0
+"""Seconds between two looks at who waits."""
+MOST_WAITS = 8
+"""Such lines at a time; of more waits the longest are told."""
+
+
 class Console:
-    """Plain lines, each with the seconds since the start in front."""
+    """Plain lines, each with the seconds since the start in front.
+
+    Only :meth:`tick` says that something goes on while nothing happens.
+    """
 
     def __init__(
         self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic
@@ -29,15 +41,25 @@ class Console:
         self._clock = clock
         self._began = clock()
         self._began_at: dict[str, float] = {}
+        self._waits = Waits()
 
     def __call__(self, event: e.Event) -> None:
         """Print ``event``, where it is worth a line."""
-        for line in self._lines(event):
+        self._waits.take(event, self._clock())
+        self._print(self.lines(event))
+
+    def tick(self) -> None:
+        """Say who waits for what, where that takes its time."""
+        self._print(self._waits.overdue(self._clock()))
+
+    def _print(self, lines: Iterable[str]) -> None:
+        for line in lines:
             text = f"{self._clock() - self._began:7.1f}s  {line}\n"
             coding = getattr(self._stream, "encoding", None) or "utf-8"
             _write(self._stream, text.encode(coding, "backslashreplace").decode(coding))
 
-    def _lines(self, event: e.Event) -> list[str]:
+    def lines(self, event: e.Event) -> list[str]:
+        """What ``event`` is worth."""
         match event:
             case e.StepStarted(instance, step):
                 self._mark(instance, step)
@@ -99,6 +121,63 @@ class Console:
         return lines
 
 
+@dataclass
+class _Wait:
+    since: float
+    step: str
+    told: float
+    text: str = ""
+
+
+class Waits:
+    """Steps that were begun and not ended, and what each still waits for."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, _Wait] = {}
+
+    def take(self, event: e.Event, now: float) -> None:
+        """Something happened ``now``."""
+        match event:
+            case e.StepStarted(instance, step):
+                self._open[instance] = _Wait(now, step, now)
+            case e.PhaseStarted(phase):
+                self._open[phase] = _Wait(now, "", now)
+            case e.StepProgress(instance, _, text) | e.CapacityAwaited(instance, text):
+                if instance in self._open:
+                    self._open[instance].text = text
+            case e.StepFinished(name) | e.PhaseFinished(name) | e.InstanceFinished(name):
+                self._open.pop(name, None)
+            case e.RolloutStarted() | e.RolloutFinished():
+                self._open.clear()
+
+    def overdue(self, now: float) -> list[str]:
+        """A line for each that has been silent for :data:`PATIENCE`, the longest wait first."""
+        late = [(name, one) for name, one in self._open.items() if now - one.told >= PATIENCE]
+        late.sort(key=lambda found: found[1].since)
+        for _, one in late:
+            one.told = now
+        lines = []
+        for name, one in late[:MOST_WAITS]:
+            what = f"{name}  {one.step} still waits" if one.step else f"{name} still goes on"
+            text = f": {one.text}" if one.text else ""
+            lines.append(f"{what} after {now - one.since:.0f}s{text}")
+        if len(late) > MOST_WAITS:
+            lines.append(f"and {len(late) - MOST_WAITS} more wait")
+        return lines
+
+
+class Writable(Protocol):
+    """What lines are written to."""
+
+    def write(self, text: str, /) -> int:
+        """All of ``text``."""
+        ...
+
+    def flush(self) -> None:
+        """Now."""
+        ...
+
+
 def counted(event: e.RolloutFinished) -> str:
     """What became of the instances: ``8 upgraded, 1 already there``."""
     counts = {
@@ -116,7 +195,7 @@ class JsonLines:
     """One JSON object a line: ``event``, ``at`` (seconds since 1970) and the event's fields."""
 
     def __init__(
-        self, stream: TextIO | None = None, clock: Callable[[], float] = time.time
+        self, stream: Writable | None = None, clock: Callable[[], float] = time.time
     ) -> None:
         """``stream``: stdout, where none is given."""
         self._stream = stream or sys.stdout
@@ -127,7 +206,7 @@ class JsonLines:
         _write(self._stream, as_json(event, self._clock()) + "\n")
 
 
-def _write(stream: TextIO, text: str) -> None:
+def _write(stream: Writable, text: str) -> None:
     try:
         stream.write(text)
         stream.flush()
@@ -148,6 +227,10 @@ def as_json(event: e.Event, at: float) -> str:
 def as_facts(event: e.Event, at: float) -> dict[str, Any]:
     """``event`` as plain data."""
     return {"event": type(event).__name__, "at": round(at, 3), **asdict(event)}
+
+
+def _nothing() -> None:
+    """What most receivers do as time goes by."""
 
 
 class Tee:
@@ -171,8 +254,42 @@ class Tee:
                     self._receivers.remove(receiver)
                     self._lost(error)
 
+    def tick(self) -> None:
+        """Let those who want it know that time goes by."""
+        with self._lock:
+            for receiver in list(self._receivers):
+                try:
+                    getattr(receiver, "tick", _nothing)()
+                except Exception as error:
+                    self._receivers.remove(receiver)
+                    self._lost(error)
+
     def _lost(self, error: Exception) -> None:
         text = f"no more events here: {type(error).__name__}: {error}"
         for receiver in self._receivers:
             with contextlib.suppress(Exception):
                 receiver(e.Notice(text))
+
+
+def wanted(stream: TextIO) -> bool:
+    """Whether ``stream`` is a terminal that a live view can be drawn on."""
+    try:
+        return stream.isatty() and os.environ.get("TERM", "") not in ("", "dumb", "unknown")
+    except (ValueError, OSError):
+        return False
+
+
+@contextmanager
+def ticking(tick: Callable[[], None]) -> Iterator[None]:
+    """Call ``tick`` every second, from a thread of its own."""
+    over = threading.Event()
+
+    def go_on() -> None:
+        while not over.wait(TICK):
+            tick()
+
+    threading.Thread(target=go_on, name="tick", daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()

@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from fabfile.reports import charts
-from fabfile.reports.story import Span, Story
+from fabfile.reports.story import Counted, Span, Story
 from fabfile.reports.traffic import Moment, Traffic
 
 HERE = Path(__file__).parent
@@ -21,6 +21,8 @@ MARGIN = 3.0
 SLOWEST = 8
 POOLS = 6
 """Capacity lines in one chart; of more pools the ones that were lowest are shown."""
+SERVERS = 20
+"""Servers of one balancer that are listed with their trouble, the worst first."""
 COLOURS = 6
 """Classes ``c0`` … of the style sheet."""
 
@@ -49,7 +51,7 @@ def html(story: Story, traffic: Traffic | None = None) -> str:
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     start = story.began - (MARGIN if traffic else 0.5)
-    axis = charts.Axis(start, story.end + (MARGIN if traffic else 0.5))
+    axis = charts.Axis(start, story.end + (MARGIN if traffic else 0.5), story.start)
     moments = traffic.between(axis.start, axis.end) if traffic else []
     return environment.get_template("report.html.j2").render(
         story=story,
@@ -57,6 +59,7 @@ def html(story: Story, traffic: Traffic | None = None) -> str:
         verdict=story.verdict or "unfinished",
         good=story.verdict == "done",
         tiles=tiles(story, moments),
+        counted=balancers(story.counted),
         charts=[*_own(story, axis), *(_felt(axis, moments) if moments else [])],
         slowest=sorted(story.spans, key=lambda span: -span.seconds)[:SLOWEST],
         marks=sorted(story.failures + story.notices, key=lambda mark: mark.at),
@@ -85,6 +88,8 @@ def tiles(story: Story, moments: list[Moment]) -> list[Tile]:
     shares = [100 * left // total for left, total in story.lowest().values() if total]
     if shares:
         found.append(Tile(f"{min(shares)}%", "lowest capacity of any backend"))
+    if story.cuts:
+        found.append(Tile(str(len(story.cuts)), "drains cut at their deadline", bad=True))
     if moments:
         requests, failures = (
             sum(m.requests for m in moments),
@@ -108,7 +113,8 @@ def _own(story: Story, axis: charts.Axis) -> list[Chart]:
     found = []
     if ways:
         legend = tuple((kind, kind) for kind in kinds if kind in used)
-        drawn = charts.timeline(axis, ways, story.batches, behind)
+        batches = [(at, f"batch {name}") for at, name in story.batches]
+        drawn = charts.timeline(axis, ways, batches, behind)
         found.append(Chart("Instances, seconds out of rotation", Markup(drawn), legend))  # noqa: S704
     if story.capacity:
         found.append(_capacity(story, axis))
@@ -121,16 +127,55 @@ def _first(spans: list[Span]) -> float:
 
 def _capacity(story: Story, axis: charts.Axis) -> Chart:
     lowest = story.lowest()
-    shown = sorted(lowest, key=lambda name: lowest[name][0] / max(lowest[name][1], 1))[:POOLS]
-    found = []
-    for number, name in enumerate(shown):
-        points = [(at, 100 * left / total) for at, left, total in story.capacity[name] if total]
-        found.append(charts.Line(name, points, f"c{number % COLOURS}", steps=True))
+    same: dict[tuple[tuple[float, float], ...], list[str]] = {}
+    for name in sorted(lowest, key=lambda name: lowest[name][0] / max(lowest[name][1], 1)):
+        seen = tuple((at, 100 * left / total) for at, left, total in story.capacity[name] if total)
+        same.setdefault(seen, []).append(name)
+    found = [
+        charts.Line(_names(names), points, f"c{number % COLOURS}", steps=True)
+        for number, (points, names) in enumerate(list(same.items())[:POOLS])
+    ]
     title = "Capacity left, % of the weights at the start"
-    if len(lowest) > len(shown):
-        title += f" (the {len(shown)} lowest of {len(lowest)} backends)"
+    if len(same) > len(found):
+        title += f" (the {len(found)} lowest of {len(same)})"
     drawn = charts.lines(axis, found, title, "%", most=100)
     return Chart(title, Markup(drawn), tuple((line.css, line.name) for line in found))  # noqa: S704
+
+
+def _names(names: list[str]) -> str:
+    """Pools that went the same way are one line of a chart."""
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+
+
+@dataclass(frozen=True)
+class Balancer:
+    """What one balancer counted: of all its servers, and of those with any trouble."""
+
+    name: str
+    total: Mapping[str, int]
+    own: int
+    """Answers with 5xx that came from no server."""
+    resets: int
+    servers: list[Counted]
+    more: int
+    """Further servers with trouble, which are not shown."""
+
+
+def balancers(counted: list[Counted]) -> list[Balancer]:
+    """A balancer and backend each."""
+    groups: dict[str, list[Counted]] = {}
+    for one in counted:
+        groups.setdefault(f"{one.balancer}:{one.backend}", []).append(one)
+    found = []
+    for name, ones in groups.items():
+        servers = [one for one in ones if not one.whole]
+        total = next((one.figures for one in ones if one.whole), Counter[str]())
+        own = total.get("errors_5xx", 0) - sum(one.figures["errors_5xx"] for one in servers)
+        bad = sorted((one for one in servers if one.odd), key=lambda one: -one.odd)
+        resets = max(one.resets for one in ones)
+        more = max(len(bad) - SERVERS, 0)
+        found.append(Balancer(name, total, max(own, 0), resets, bad[:SERVERS], more))
+    return found
 
 
 def _felt(axis: charts.Axis, moments: list[Moment]) -> list[Chart]:

@@ -108,7 +108,7 @@ def _instances(story: Story, labels: Mapping[str, str]) -> Iterator[str]:
 def _times(story: Story, labels: Mapping[str, str]) -> Iterator[str]:
     out = [way.out for way in story.ways.values() if way.out > 0]
     phases: dict[str, float] = defaultdict(float)
-    for phase, took in story.phases:
+    for phase, took, _ in story.phases:
         phases[phase] += took
     by_kind: dict[str, list[float]] = defaultdict(list)
     for span in story.spans:

@@ -6,12 +6,8 @@ from pathlib import Path
 
 from fabfile.errors import BadInput
 from fabfile.reports import story, traffic
+from fabfile.reports.eventlog import logs as logs
 from fabfile.reports.html import html
-
-
-def logs(root: Path) -> Path:
-    """The folder of event logs, for an inventory in ``root``."""
-    return root / ".evenkeel" / "rollouts"
 
 
 def log_of(root: Path, rollout: str) -> Path:

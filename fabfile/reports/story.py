@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from fabfile.balancers.model import WHOLE
 from fabfile.errors import BadInput
 
 Kind = Literal["wait", "drain", "recreate", "health", "return", "hook"]
@@ -61,6 +62,28 @@ class Mark:
     detail: str = ""
 
 
+@dataclass(frozen=True)
+class Counted:
+    """One server as one balancer counted it; the names are ``balancers.model.COUNTED``."""
+
+    balancer: str
+    backend: str
+    server: str
+    figures: Mapping[str, int]
+    resets: int = 0
+    """How often the balancer's counters began anew meanwhile."""
+
+    @property
+    def whole(self) -> bool:
+        """It is no server but the backend as a whole."""
+        return self.server == WHOLE
+
+    @property
+    def odd(self) -> int:
+        """How much of it is trouble."""
+        return sum(count for name, count in self.figures.items() if name != "requests")
+
+
 @dataclass
 class Way:
     """What became of one instance."""
@@ -103,8 +126,12 @@ class Story:
     """By pool: moment, weight left in rotation, weight that is 100%."""
     failures: list[Mark] = field(default_factory=list)
     notices: list[Mark] = field(default_factory=list)
-    phases: list[tuple[str, float]] = field(default_factory=list)
-    """What came before the first batch, with the seconds each took."""
+    cuts: list[Mark] = field(default_factory=list)
+    """Requests that were closed at a drain's deadline."""
+    counted: list[Counted] = field(default_factory=list)
+    """What each balancer counted of its servers meanwhile."""
+    phases: list[tuple[str, float, str]] = field(default_factory=list)
+    """What came before the first batch, with the seconds each took, and what it found."""
 
     @property
     def spans(self) -> list[Span]:
@@ -216,7 +243,8 @@ class Teller:
         self._phase = at
 
     def _on_phase_finished(self, at: float, event: Mapping[str, Any]) -> None:
-        self.story.phases.append((str(event["phase"]), at - self._phase))
+        note = str(event.get("note", ""))
+        self.story.phases.append((str(event["phase"]), at - self._phase, note))
 
     def _on_rollout_started(self, at: float, event: Mapping[str, Any]) -> None:
         story = self.story
@@ -243,7 +271,7 @@ class Teller:
         elif event.get("detail"):
             self.story.notices.append(Mark(at, instance, f"{step} {note}", event["detail"]))
         elif step == "cut":
-            self.story.notices.append(Mark(at, instance, note))
+            self.story.cuts.append(Mark(at, instance, note))
             self.story.cut += int(found[1]) if (found := _CLOSED.match(note)) else 0
 
     def _on_instance_finished(self, _: float, event: Mapping[str, Any]) -> None:
@@ -259,6 +287,11 @@ class Teller:
 
     def _on_capacity_awaited(self, at: float, event: Mapping[str, Any]) -> None:
         self.story.notices.append(Mark(at, event["instance"], f"waits: {event['reason']}"))
+
+    def _on_servers_counted(self, _: float, event: Mapping[str, Any]) -> None:
+        for server, figures in sorted(event["servers"].items()):
+            one = Counted(event["balancer"], event["backend"], server, figures, event["resets"])
+            self.story.counted.append(one)
 
     def _on_notice(self, at: float, event: Mapping[str, Any]) -> None:
         self.story.notices.append(Mark(at, event.get("host", ""), event["text"]))

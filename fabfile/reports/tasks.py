@@ -11,8 +11,6 @@ from invoke.tasks import task
 
 
 @task(
-    positional=["rollout"],
-    optional=["rollout"],
     help={
         "rollout": "Its id, or the path of an event log; otherwise the newest one",
         "record": "What a prober recorded meanwhile (inv healthcheck --record FILE)",

@@ -13,6 +13,8 @@ from fabfile.balancers.model import BackendReading, ServerReading, ServerRecord,
 
 Readings = Mapping[tuple[str, str], BackendReading]
 """By balancer id and backend."""
+EVERYWHERE = "all hosts together"
+"""The name of the pool over the backends of all hosts (``hosts: self``)."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def pools(records: Iterable[ServerRecord], summed: Collection[str] = ()) -> tupl
             everywhere[ref] = record.uweight
     found = [Pool(name, baseline) for name, baseline in sorted(by_backend.items())]
     if len({ref.balancer for ref in everywhere}) > 1:
-        found.append(Pool("all hosts together", everywhere))
+        found.append(Pool(EVERYWHERE, everywhere))
     return tuple(found)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 
 from fabfile.rollout import capacity, fates
 from fabfile.rollout.batches import over_budget
+from fabfile.rollout.counting import Counting
 from fabfile.rollout.events import (
     BatchFinished,
     BatchStarted,
@@ -71,6 +72,7 @@ class Engine:
         self._count = len(self._backlog)
         self._batch: Batch | None = None
         self._watch = Watch(plan)
+        self._counting = Counting()
         self._watching: int | None = None
         self._observing = False
         self._turning = False
@@ -220,6 +222,7 @@ class Engine:
 
     def _seen(self, order: int, seen: Seen) -> list[Order]:
         self._ledger.see(seen.readings, partial=seen.partial)
+        self._counting.see(seen.readings)
         if changes := self._ledger.changes():
             self._emit(CapacitySeen(changes))
         orders = self._gone_bad(self._watch.see(seen.readings))
@@ -404,6 +407,8 @@ class Engine:
             tuple(broken),
             self._reason or self._stopping,
         )
+        for counted in self._counting.told():
+            self._emit(counted)
         self._emit(self.finished)
         return []
 

@@ -5,8 +5,9 @@ Events carry no time; whoever receives them stamps them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
 
 Verdict = Literal["done", "rolled-back", "held", "needs-repair", "interrupted"]
 
@@ -41,6 +42,8 @@ class RolloutStarted(Event):
     hosts: tuple[str, ...]
     changing: int
     total: int
+    instances: tuple[str, ...] = ()
+    """Those that change, in the order of the plan."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,21 @@ class StepFinished(Event):
     ok: bool
     note: str = ""
     detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StepProgress(Event):
+    """A step that takes its time still waits; told when ``text`` changes, at most once a second.
+
+    ``sessions``: requests in flight on its servers, where that is what it waits for, else -1.
+    ``limit``: seconds the wait may take; 0: not known.
+    """
+
+    instance: str
+    step: str
+    text: str
+    sessions: int = -1
+    limit: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +155,20 @@ class HookOutput(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class ServersCounted(Event):
+    """What one balancer counted of its servers while the rollout ran; told before the end.
+
+    ``servers`` by name (``BACKEND``: the backend as a whole): figures by name, as
+    ``balancers.model.Counts`` has them. ``resets``: how often its counters began anew.
+    """
+
+    balancer: str
+    backend: str
+    servers: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    resets: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class RolloutFinished(Event):
     """The end. Counts are of instances."""
 
@@ -149,3 +181,20 @@ class RolloutFinished(Event):
     untouched: int
     broken: tuple[str, ...]
     reason: str = ""
+
+
+def read(raw: Mapping[str, Any]) -> Event | None:
+    """The event that ``raw`` (as JSON has it) was; ``None``: none of this version's."""
+    kind = globals().get(str(raw.get("event")))
+    if not (isinstance(kind, type) and issubclass(kind, Event)):
+        return None
+    known = {one.name: _frozen(raw[one.name]) for one in fields(kind) if one.name in raw}
+    try:
+        found: Event = kind(**known)
+        return found
+    except TypeError:  # an older Evenkeel's, without a field of today
+        return None
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value

@@ -306,12 +306,12 @@ def logs_script(service: Service, instance: Instance, lines: int = 50) -> str:
     return script(SHELL / "logs.sh", project=service.project, service=instance.name, lines=lines)
 
 
-def health_script(service: Service, instance: Instance, release: str) -> str:
+def health_script(service: Service, instance: Instance, release: str, *, once: bool = False) -> str:
     """Wait until the instance is healthy, asked from its own host.
 
     Healthy: a container of ``release`` runs, its own health check (where it has one) passes, and
     ``health.path`` answers as it should for ``min_healthy`` seconds without a break. Exit 0;
-    otherwise exit 69 and the last thing that was wrong.
+    otherwise exit 69 and the last thing that was wrong. ``once``: one look, and no wait.
     """
     health = service.health
     return script(
@@ -325,8 +325,8 @@ def health_script(service: Service, instance: Instance, release: str) -> str:
         status=health.status,
         contains=health.contains or "",
         interval=health.interval,
-        patience=round(health.timeout * 100),
-        steady_for=round(health.min_healthy * 100),
+        patience=0 if once else round(health.timeout * 100),
+        steady_for=0 if once else round(health.min_healthy * 100),
     )
 
 

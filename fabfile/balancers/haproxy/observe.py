@@ -34,7 +34,7 @@ from fabfile.balancers.haproxy.parse import (
     parse_stat,
 )
 from fabfile.balancers.haproxy.shell import EXIT_CODES, Unusable, on_balancer, said
-from fabfile.balancers.model import Admin, BackendReading, ServerReading
+from fabfile.balancers.model import WHOLE, Admin, BackendReading, ServerReading
 from fabfile.inventory.model import BalancerSpec
 from fabfile.remote.quoting import q
 
@@ -201,11 +201,13 @@ def reading(balancer_id: str, backend: str, poll: Poll) -> BackendReading:
         if row["pxname"] == backend
     ]
     servers: dict[str, ServerReading] = {}
+    counts: dict[str, tuple[int, ...]] = {}
     queued = 0
     for row in poll.stats[backend]:
         name = row["svname"]
         earlier = [extra for extra in old if extra["svname"] == name]
-        if name == "BACKEND":
+        counts[name] = _counts(row)
+        if name == WHOLE:
             queued = _sum("qcur", row, *earlier)
         elif name in states:
             servers[name] = _server(row, states[name], earlier)
@@ -218,6 +220,7 @@ def reading(balancer_id: str, backend: str, poll: Poll) -> BackendReading:
         servers=servers,
         old_workers=len([pid for pid in workers if pid != poll.process]),
         queued=queued,
+        counts=counts,
     )
 
 
@@ -240,6 +243,13 @@ def _server(row: Row, state: Row, earlier: Sequence[Row]) -> ServerReading:
         errors_5xx=_sum("hrsp_5xx", row, *earlier),
         backup=row["bck"] == "1",
     )
+
+
+def _counts(row: Row) -> tuple[int, ...]:
+    """In the order of ``balancers.model.COUNTED``."""
+    requests = sum(_int(row.get(f"hrsp_{kind}", "")) for kind in _ANSWERS)
+    names = ("hrsp_5xx", "wretr", "wredis", "econ", "eresp", "qmax")
+    return (requests, *(_int(row.get(name, "")) for name in names))
 
 
 _ANSWERS = ("1xx", "2xx", "3xx", "4xx", "5xx", "other")

@@ -12,7 +12,9 @@ from fabfile.drivers import rotation
 from fabfile.drivers.locks import Locks
 from fabfile.errors import RemoteError
 from fabfile.inventory.model import Drain, Instance
+from fabfile.remote.base import Result
 from fabfile.rollout import steps as s
+from fabfile.rollout.events import StepProgress
 from tests.unit.drivers import fakes
 from tests.unit.drivers.fakes import NEW, OLD, FakePool, Fleet, plan, record, ref, server, target
 
@@ -42,7 +44,7 @@ def made(fleet, pool=None, the_plan=None, keys=("project.srv.shop",)):
         host: dict.fromkeys((*keys, "backend.run.haproxy.admin.sock.shop"), "r1 1")
         for host in fleet.hosts
     }
-    notices = []
+    notices, told = [], []
     found = h.Hands(
         the_plan or plan(),
         fakes.SHOP,
@@ -50,8 +52,9 @@ def made(fleet, pool=None, the_plan=None, keys=("project.srv.shop",)):
         locks,
         pool or FakePool(lb1=[server()]),
         lambda host, text: notices.append((host, text)),
+        lambda event: told.append(event),
     )
-    found.notices = notices
+    found.notices, found.told = notices, told
     return found
 
 
@@ -163,6 +166,32 @@ def test_in_maint_weight_0_is_not_enough(fleet):
     outcome, _ = idle(fleet, OUT, maint=True)
     assert isinstance(outcome, s.Reverted)
     assert isinstance(idle(fleet, MAINT, maint=True)[0], s.Idle)
+
+
+def test_a_long_drain_tells_how_many_are_left_and_nothing_twice(fleet, monkeypatch):
+    monkeypatch.setattr(rotation, "SAY_AFTER", 0.0)
+    monkeypatch.setattr(rotation, "SAY_EVERY", 0.0)
+    both = [replace(OUT, scur=n) for n in (3, 3, 2, 2, 1, 0, 0)]
+    hands = made(fleet, FakePool(lb1=both))
+    hands.do(s.AwaitIdle(target(), 5.0, maint=False))
+    assert hands.told == [
+        StepProgress("web1/app_1", "await-idle", f"{n} in flight on lb1", n, 5.0) for n in (3, 2, 1)
+    ]
+
+
+def test_a_drain_that_takes_a_moment_tells_nothing(fleet):
+    hands = made(fleet, FakePool(lb1=[replace(OUT, scur=1), OUT]))
+    hands.do(s.AwaitIdle(target(), 5.0, maint=False))
+    assert hands.told == []
+
+
+def test_who_waits_for_a_balancers_checks_says_whose(fleet, monkeypatch):
+    monkeypatch.setattr(rotation, "SAY_AFTER", 0.0)
+    monkeypatch.setattr(rotation, "SAY_EVERY", 0.0)
+    down = server(up=False, weight=0)
+    hands = made(fleet, FakePool(lb1=[down, down, server()], lb2=[server()]))
+    hands.do(s.AwaitAdmitted(target(record("lb1"), record("lb2")), 5.0))
+    assert [event.text for event in hands.told] == ["not up yet on lb1"]
 
 
 def test_an_instance_without_balancers_is_idle_at_once(fleet):
@@ -453,6 +482,25 @@ def test_an_unhealthy_instance_shows_its_last_lines(fleet):
     outcome = made(fleet).do(s.AwaitHealthy(target(), NEW))
     assert outcome == s.Failed(
         "not healthy: /ping does not answer", "Traceback\nKeyError: DATABASE"
+    )
+
+
+def test_a_long_wait_for_health_says_what_is_wrong_meanwhile(fleet, monkeypatch):
+    monkeypatch.setattr(h, "FIRST_PEEK", 0.0)
+    told = threading.Event()
+
+    def checked(command):
+        if command.label == "peek":
+            return Result("web1", "peek", 69, "/ping answers 503, not 200\n", "", 0.0)
+        assert told.wait(10), "nobody said anything"
+        return Result("web1", "health check", 0, "healthy after 10 ms\n", "", 0.0)
+
+    fleet.on("steady_for", checked)
+    hands = made(fleet)
+    hands._progress = lambda event: (hands.told.append(event), told.set())
+    assert hands.do(s.AwaitHealthy(target(), NEW)) == s.Done("healthy after 10 ms")
+    assert hands.told[0] == StepProgress(
+        "web1/app_1", "await-healthy", "/ping answers 503, not 200", limit=60.0
     )
 
 

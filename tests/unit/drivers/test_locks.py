@@ -59,6 +59,16 @@ def test_a_conflict_tells_who_since_when_and_why_and_keeps_nothing(fleet):
         assert given_back(fleet[name]), f"{name} was taken before"
 
 
+def test_whoever_waits_for_a_lock_is_told_once_for_whose(fleet, monkeypatch):
+    monkeypatch.setattr(locks_module, "AGAIN", 0.0)
+    fleet["lb1"].on("taken=", HELD.replace("project", "backend"), exit_code=73, times=3)
+    told = []
+    with made(fleet, wait=30.0, notice=lambda host, text: told.append((host, text))):
+        pass
+    assert len(told) == 1
+    assert told[0][1].startswith("waits for somebody else's lock: lb1: locked by anna@laptop")
+
+
 def test_a_dead_holder_is_told_as_such(fleet):
     fleet["web1"].on("taken=", HELD.replace(" 7\n", " 700\n"), exit_code=state.EXIT_HELD)
     with pytest.raises(Locked, match="no sign of life for 700 s"):

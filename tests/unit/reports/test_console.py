@@ -166,3 +166,51 @@ def test_a_closed_pipe_does_not_take_the_place_of_the_exit_code(kind):
     finally:
         os.close(write)
     assert (done.returncode, done.stderr) == (7, b"")
+
+
+# long waits
+
+
+def waited(steps, ticks):
+    stream, clock = io.StringIO(), Clock()
+    console = Console(stream, clock)
+    for event in steps:
+        console(event)
+    for clock.now in ticks:
+        console.tick()
+    return stream.getvalue().splitlines()
+
+
+def test_a_long_wait_says_every_ten_seconds_that_it_goes_on_and_for_what():
+    steps = [
+        e.PhaseStarted("pull"),
+        e.PhaseFinished("pull"),
+        e.StepStarted("web1/app_1", "await-idle"),
+        e.StepProgress("web1/app_1", "await-idle", "3 in flight on lb1", 3),
+        e.StepStarted("web2/app_1", "recreate"),
+        e.StepFinished("web2/app_1", "recreate", True),
+    ]
+    assert waited(steps, range(1, 25))[1:-1] + waited(steps, range(1, 25))[-1:] == [
+        "    0.0s  web2/app_1  recreate 0.00s",
+        "   10.0s  web1/app_1  await-idle still waits after 10s: 3 in flight on lb1",
+        "   20.0s  web1/app_1  await-idle still waits after 20s: 3 in flight on lb1",
+    ]
+    assert waited([e.PhaseStarted("pull")], [10]) == ["   10.0s  pull still goes on after 10s"]
+
+
+def test_hundreds_that_wait_do_not_fill_the_log():
+    lines = waited([e.StepStarted(f"web{n}/app_1", "recreate") for n in range(300)], range(11))
+    assert len(lines) == 9
+    assert lines[-1].endswith("and 292 more wait")
+
+
+def test_a_closed_pipe_found_while_waiting_does_not_end_the_rollout():
+    class Gone(Console):
+        def tick(self):
+            raise BrokenPipeError(32, "Broken pipe")
+
+    heard = []
+    tee = Tee(Gone(io.StringIO()), heard.append)
+    tee.tick()
+    tee(e.Notice("one"))
+    assert heard[-1] == e.Notice("one")

@@ -10,13 +10,21 @@ from xml.etree import ElementTree
 
 import pytest
 
+from fabfile.balancers.model import COUNTED
 from fabfile.drivers.simulated import Behaviour, Fleet, Traffic, simulate
 from fabfile.errors import BadInput
 from fabfile.reports import page, story, traffic
-from fabfile.reports.charts import Axis, clock
+from fabfile.reports.charts import Axis, clock, round_up, short
 from fabfile.reports.console import as_json
 from fabfile.reports.html import html
-from fabfile.rollout.events import Notice, PhaseFinished, PhaseStarted, RolloutStarted
+from fabfile.rollout.events import (
+    Notice,
+    PhaseFinished,
+    PhaseStarted,
+    RolloutStarted,
+    ServersCounted,
+    StepFinished,
+)
 from tests.unit.rollout import fleets
 
 AT = 1_700_000_000.0
@@ -155,6 +163,58 @@ def test_times_are_written_as_people_write_them(seconds, text):
 @pytest.mark.parametrize("length", [0.5, 3, 70, 4000, 10**6])
 def test_an_axis_has_a_few_ticks_whatever_its_length(length):
     assert 1 <= len(Axis(0, length).ticks()) <= 13
+
+
+def counted(servers, resets=0):
+    """A rollout's log in which one balancer counted ``servers``: 5xx and retries of each."""
+    figures = {
+        name: dict.fromkeys(COUNTED, 0) | {"requests": 1000, "errors_5xx": bad, "retries": again}
+        for name, (bad, again) in servers.items()
+    }
+    lines = log(fleets.plan(1, 1, min_capacity=0))
+    lines.insert(-1, as_json(ServersCounted("lb1", "app", figures, resets), AT + 9))
+    return html(told(lines))
+
+
+def test_trouble_that_a_balancer_counted_is_listed_with_its_servers():
+    text = counted({"BACKEND": (7, 2), "web1_app_1": (4, 2), "web2_app_1": (0, 0)})
+    assert "web1_app_1</td>" in text
+    assert "web2_app_1</td>" not in text
+    assert "3 of its 5xx came from no server" in text
+    assert "No server had any" not in text
+
+
+def test_no_trouble_is_said_in_so_many_words():
+    text = counted({"BACKEND": (0, 0), "web1_app_1": (0, 0)})
+    assert "No server had any retry" in text
+    assert "counter was reset" not in text
+
+
+def test_counters_that_began_anew_are_not_passed_over():
+    assert "counter was reset:" in counted({"BACKEND": (0, 0)}, resets=1)
+    assert "counter was reset 2 times" in counted({"BACKEND": (0, 0)}, resets=2)
+
+
+def test_what_was_cut_has_a_place_of_its_own():
+    lines = log(fleets.plan(1, 1, min_capacity=0))
+    cut = StepFinished("web1/app_1", "cut", True, "closed 2 that would not end: 192.0.2.7")
+    lines.insert(4, as_json(cut, AT + 1))
+    story_of = told(lines)
+    assert [mark.text for mark in story_of.cuts] == [cut.note]
+    text = html(story_of)
+    assert "Cut at a drain" in text
+    assert "drains cut at their deadline" in text
+    assert "192.0.2.7" in text
+
+
+def test_names_that_are_too_long_keep_their_end():
+    assert short("web1/app_1") == "web1/app_1"
+    assert short("web1.eu-central.example.net/app_1") == "…example.net/app_1"
+
+
+@pytest.mark.parametrize(("value", "top"), [(0, 1), (53, 60), (189, 200), (100, 100), (0.7, 0.8)])
+def test_scales_end_on_round_numbers(value, top):
+    assert round_up(value) == pytest.approx(top)
 
 
 # where pages lie
