@@ -25,7 +25,7 @@ from fabfile.rollout.events import (
     StepFinished,
     StepStarted,
 )
-from fabfile.rollout.lanes import Batch, Order, Running, batches_of, planned
+from fabfile.rollout.lanes import Batch, Order, Running, planned, way_back
 from fabfile.rollout.plan import Plan, Target
 from fabfile.rollout.steps import (
     AskCapacity,
@@ -378,34 +378,19 @@ class Engine:
         return self._look(0.0)
 
     def _turn_back(self) -> list[Order]:
-        """Every upgraded instance goes to its own earlier release.
-
-        Those that are down first, because that costs nothing and gives capacity; then the newest.
-        """
         self._turning = False
         self._failures = 0
-        targets = [t.back() for t in reversed(self._upgraded) if t.earlier is not None]
-        targets.sort(key=lambda target: self._ledger.serves(target.refs))
-        size = max((len(hosts) for hosts in self.plan.batches), default=1)
-        hosts = list(dict.fromkeys(target.instance.host for target in targets))
-        batches = [tuple(hosts[i : i + size]) for i in range(0, len(hosts), size)]
-        self._backlog = deque(batches_of(batches, targets))
+        self._backlog = deque(way_back(self.plan, self._upgraded, self._ledger.serves))
         self._count = len(self._backlog)
         return self._next_batch()
 
     def _finish(self) -> list[Order]:
-        ends = list(self.fates.values())
-        broken = sorted(name for name, fate in self.fates.items() if fate == "broken")
-        self.finished = RolloutFinished(
-            self.plan.id,
-            fates.verdict(self.plan.mode, ends, back=self._back, stopping=bool(self._stopping)),
-            self.plan.version,
-            ends.count("upgraded"),
-            ends.count("current"),
-            ends.count("restored"),
-            ends.count("untouched"),
-            tuple(broken),
+        self.finished = fates.finished(
+            self.plan,
+            self.fates,
             self._reason or self._stopping,
+            back=self._back,
+            stopping=bool(self._stopping),
         )
         for counted in self._counting.told():
             self._emit(counted)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Mapping
 
-from fabfile.rollout.events import Verdict
+from fabfile.rollout.events import RolloutFinished, Verdict
 from fabfile.rollout.plan import Mode, Plan, Target
 from fabfile.rollout.steps import Fate
 
@@ -59,3 +60,21 @@ def verdict(mode: Mode, fates: Collection[Fate], *, back: bool, stopping: bool) 
     if stopping:
         return "interrupted"
     return "held" if "upgraded" in fates else "rolled-back"
+
+
+def finished(
+    plan: Plan, ends: Mapping[str, Fate], reason: str, *, back: bool, stopping: bool
+) -> RolloutFinished:
+    """What is said at the end; ``ends``: by instance, how each one ended."""
+    counts = Counter(ends.values())
+    return RolloutFinished(
+        plan.id,
+        verdict(plan.mode, list(ends.values()), back=back, stopping=stopping),
+        plan.version,
+        counts["upgraded"],
+        counts["current"],
+        counts["restored"],
+        counts["untouched"],
+        tuple(sorted(name for name, fate in ends.items() if fate == "broken")),
+        reason,
+    )

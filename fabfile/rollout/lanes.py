@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -87,3 +87,18 @@ def batches_of(batches: Sequence[tuple[str, ...]], targets: Sequence[Target]) ->
         if mine:
             found.append(Planned(mine, tuple(t for host in mine for t in by_host[host])))
     return found
+
+
+def way_back(
+    plan: Plan, upgraded: Sequence[Target], serves: Callable[[Sequence[ServerRef]], bool]
+) -> list[Planned]:
+    """The batches in which every upgraded instance goes to its own earlier release.
+
+    Those that are down first, because that costs nothing and gives capacity; then the newest.
+    """
+    targets = [target.back() for target in reversed(upgraded) if target.earlier is not None]
+    targets.sort(key=lambda target: serves(target.refs))
+    size = max((len(hosts) for hosts in plan.batches), default=1)
+    hosts = list(dict.fromkeys(target.instance.host for target in targets))
+    batches = [tuple(hosts[i : i + size]) for i in range(0, len(hosts), size)]
+    return batches_of(batches, targets)
