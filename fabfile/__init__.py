@@ -3,6 +3,7 @@
 from invoke.collection import Collection
 
 from fabfile.commands.doctor import doctor
+from fabfile.commands.everyday import drain, enable, exec_, logs, maintenance, ps, restart, servers
 from fabfile.commands.locking import lock_acquire, lock_release, lock_status
 from fabfile.commands.past import history, show
 from fabfile.commands.plain import run, uptime
@@ -11,7 +12,8 @@ from fabfile.commands.recovering import abort, repair, resume
 from fabfile.commands.rolling import deploy, plan, rollback
 
 namespace = Collection(deploy, plan, rollback, resume, abort, repair, history, show, uptime, run)
-namespace.add_task(doctor)
+for task in (logs, exec_, ps, servers, drain, enable, restart, maintenance, doctor):
+    namespace.add_task(task)
 namespace.add_collection(
     Collection("provision", all=provision_all, app=provision_app, balancers=provision_balancers)
 )

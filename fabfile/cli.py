@@ -13,6 +13,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from json import dumps
 from pathlib import Path
+from typing import Literal
 
 from fabfile.drivers.prepare import Preparation, Wish, with_flags
 from fabfile.errors import BadInput
@@ -27,6 +28,7 @@ from fabfile.reports.receivers import receivers, telling
 from fabfile.rollout.events import Event, Notice
 from fabfile.rollout.recovery import Recovery
 
+Changing = Literal["deploy", "rollback", "restart"]
 ROOT = Path(__file__).resolve().parent.parent
 """Where Evenkeel lies; its hosts.yaml is used when there is no other."""
 
@@ -131,9 +133,14 @@ def say(line: str) -> None:
 
 
 def deploy(
-    inventory: Inventory, asked: Wish, *, json: bool, back: bool = False, probe: bool = False
+    inventory: Inventory,
+    asked: Wish,
+    *,
+    json: bool,
+    mode: Changing = "deploy",
+    probe: bool = False,
 ) -> int:
-    """Run a rollout (``back``: to what ran before); returns its exit code.
+    """Run a rollout; returns its exit code.
 
     ``probe``: requests go to the service's ``urls`` meanwhile, and a report is drawn at the end.
     """
@@ -145,10 +152,10 @@ def deploy(
     rollout = new_id()
     with (
         telling(inventory, json=json, log=rollout) as out,
-        watching(asked.service, rollout, out, "rollback" if back else "deploy") as watcher,
+        watching(asked.service, rollout, out, mode) as watcher,
         _probed(inventory, asked.service, rollout, out) if probe else nullcontext(),
     ):
-        _, code = run(inventory, asked, rollout, Tee(out, watcher), _preparing(back))
+        _, code = run(inventory, asked, rollout, Tee(out, watcher), _preparing(mode))
         watcher.ended(code)
     return code
 
@@ -172,19 +179,20 @@ def _probed(
         out(Notice(f"no report is drawn: {error}"))
 
 
-def _preparing(back: bool) -> type[Preparation]:
+def _preparing(mode: Changing) -> type[Preparation]:
+    from fabfile.drivers.everyday.restart import Restart
     from fabfile.drivers.rollback import Rollback
 
-    return Rollback if back else Preparation
+    return {"deploy": Preparation, "rollback": Rollback, "restart": Restart}[mode]
 
 
-def plan(inventory: Inventory, asked: Wish, *, json: bool, back: bool = False) -> int:
+def plan(inventory: Inventory, asked: Wish, *, json: bool, mode: Changing = "deploy") -> int:
     """Print what a rollout would do now; returns 0."""
     from fabfile.drivers.paper import on_paper
     from fabfile.reports.plan_view import plan_view
 
     out = Notices(receivers(inventory, json=json))
-    frozen, run = on_paper(inventory, asked, out, _preparing(back))
+    frozen, run = on_paper(inventory, asked, out, _preparing(mode))
     if json:
         for at, event in run.events:
             say(as_json(event, at))

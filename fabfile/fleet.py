@@ -144,6 +144,10 @@ class FleetTask(Task):  # type: ignore[type-arg]
             return super().__call__(*args, **kwargs)
 
 
+class RemainderTask(FleetTask):
+    """A fleet task that takes what stands after ``--`` for itself; see :func:`remainder_of`."""
+
+
 @overload
 def fleet_task(body: Callable[..., None], /) -> FleetTask: ...
 @overload
@@ -151,6 +155,11 @@ def fleet_task(**kwargs: Any) -> Callable[[Callable[..., None]], FleetTask]: ...
 def fleet_task(*args: Any, **kwargs: Any) -> Any:
     """Like ``@task`` or ``@task(...)``, for a :class:`FleetTask`."""
     return task(*args, **{"klass": FleetTask, **kwargs})
+
+
+def remainder_of(context: Context) -> str:
+    """What stood after ``--``, as one line for a shell; empty without any."""
+    return context.remainder if isinstance(context, FleetContext) else ""
 
 
 def run_remainder(context: Context) -> None:
@@ -219,7 +228,8 @@ class FleetExecutor(Executor):
             expanded += self.expand_calls(one.pre, apply_hosts=False)
             expanded += self._for_hosts(one, apply_hosts)
             expanded += self.expand_calls(one.post, apply_hosts=False)
-        if apply_hosts and self._remainder:
+        taken = any(isinstance(getattr(one, "task", one), RemainderTask) for one in calls)
+        if apply_hosts and self._remainder and not taken:
             expanded += self._remainder_calls()
         return expanded
 

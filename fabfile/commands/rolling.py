@@ -156,6 +156,6 @@ def rollback(
         without_balancer=without_balancer or (),
         allow_loss=allow_loss,
     )
-    code = (cli.plan if dry_run else cli.deploy)(found, wish, json=json, back=True)
+    code = (cli.plan if dry_run else cli.deploy)(found, wish, json=json, mode="rollback")
     if code:
         raise Exit(code=code)

@@ -204,7 +204,7 @@ class Hands:
         script = self._locks.fence(
             instance.host,
             [compose.project_key(self._service)],
-            compose.recreate_script(self._service, instance, release.id),
+            compose.recreate_script(self._service, instance, release.id, step.target.container),
         )
         command = Command(
             script,
@@ -216,7 +216,7 @@ class Hands:
         check_fence(result)
         if not result.ok:
             return Failed(f"{instance.host}: could not recreate {instance.name}", result.tail(50))
-        return self._judge(result, release)
+        return self._judge(result, release, step.target.container)
 
     def _up(self, step: Recreate, command: Command) -> Result:
         host = step.target.instance.host
@@ -235,7 +235,9 @@ class Hands:
         host = self._remotes.get(target.instance.host)
         if not self._rotation.may_check_early(target):
             return host.run(command)
-        script = compose.gone_script(self._service, target.instance, step.release.id)
+        script = compose.gone_script(
+            self._service, target.instance, step.release.id, target.container
+        )
         gone = host.start(Command(script, timeout=command.timeout, label="await the old's end"))
         running = host.start(command)
         turn = threading.Lock()
@@ -263,8 +265,10 @@ class Hands:
         except EvenkeelError as error:
             self._notice(target.instance.host, f"checks begin later: {error}")
 
-    def _judge(self, result: Result, release: Release) -> Outcome:
+    def _judge(self, result: Result, release: Release, was: str) -> Outcome:
         containers = compose.read_containers(result.stdout)
+        if was and any(c.id == was for c in containers):
+            return Failed("Compose ended well, but the container is the old one", result.tail(20))
         if not any(c.release == release.id for c in containers):
             return Failed(
                 "Compose ended well, but the wanted release does not run", result.tail(20)

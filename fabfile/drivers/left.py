@@ -46,6 +46,7 @@ def instances(
             container is not None and container.running,
             _record(unfinished, instance.host, f"instance.{instance.service}.{instance.name}"),
             settled=fact.current.get(instance.name, "") == release,
+            container=container.id if container else "",
         )
     return found
 

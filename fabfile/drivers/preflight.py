@@ -41,6 +41,13 @@ def everywhere(
     return results | {host: waiting.wait() for host, waiting in running.items()}
 
 
+def reachable(remotes: Remotes, hosts: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Connect to all side by side; the hosts that answered, and a line about each other one."""
+    wanted = list(dict.fromkeys(hosts))
+    failures = remotes.connect(wanted)
+    return [h for h in wanted if h not in failures], [str(e) for e in failures.values()]
+
+
 def failed(result: Result) -> str:
     """One line about a command that did not end well."""
     if result.exit_code is None:

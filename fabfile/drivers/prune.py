@@ -66,8 +66,11 @@ def _before(release: str, history: Sequence[state.Ended]) -> list[str]:
     """What ran before the newest rollout that made an instance be ``release``."""
     for ended in history:
         for record in ended.instances.values():
-            if ended.facts.get("verdict") == "done" and _id(record, "wanted") == release:
-                return [_id(record, "earlier")]
+            earlier = _id(record, "earlier")
+            if _id(record, "wanted") != release or earlier == release:  # the latter: a restart
+                continue
+            if ended.facts.get("verdict") == "done":
+                return [earlier]
     return []
 
 

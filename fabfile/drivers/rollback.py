@@ -95,6 +95,8 @@ def before(
             continue
         if now is not None and isinstance(wanted, dict) and wanted.get("id") != now.id:
             continue
+        if isinstance(wanted, dict) and wanted.get("id") == earlier.get("id"):
+            continue  # a restart: what was before it is the same
         if earlier.get("id") in facts.kept:
             return release_of(facts.kept[earlier["id"]])
     return None

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from fabfile.checks.fleet.facts import Fleet, HostFacts, Reading, Silent
 from fabfile.checks.fleet.look import Question, questions
-from fabfile.checks.fleet.read import passing, read_balancers, read_host
+from fabfile.checks.fleet.read import passing, read_balancers, read_host, read_maintained
 from fabfile.errors import EvenkeelError
 from fabfile.inventory.model import Inventory, Service
 from fabfile.remote.base import Command, Result
@@ -44,12 +44,14 @@ def look(
     hosts: dict[str, HostFacts] = {}
     unreachable: dict[str, str] = {}
     readings: dict[str, dict[str, Reading]] = {service.name: {} for service in services}
+    maintained: set[tuple[str, str]] = set()
     for host, question in asked.items():
         answer = answers[host]
         if not answer.ok:
             unreachable[host] = _why(answer)
             continue
         hosts[host] = read_host(answer.stdout, question, known)
+        maintained |= read_maintained(answer.stdout, question)
         for (name, balancer_id), found in read_balancers(answer.stdout, question).items():
             readings[name][balancer_id] = found
     for service in services:
@@ -58,7 +60,13 @@ def look(
                 why = f"{balancer.id}: {balancer.spec.kind} can't be asked yet"
                 readings[service.name][balancer.id] = Silent(why)
     elapsed = time.monotonic() - began
-    return Fleet(inventory, tuple(services), hosts, unreachable, readings, dict(selected), elapsed)
+    pages = {
+        service.name: frozenset(b for name, b in maintained if name == service.name)
+        for service in services
+    }
+    return Fleet(
+        inventory, tuple(services), hosts, unreachable, readings, dict(selected), elapsed, pages
+    )
 
 
 def _ask(asked: Mapping[str, Question], remotes: Remotes) -> dict[str, Result]:

@@ -74,6 +74,28 @@ class Lines(Protocol):
         ...
 
 
+class Stream(Protocol):
+    """A script whose output is read while it runs; it ends, at the latest, with our end of it."""
+
+    def read(self, seconds: float) -> tuple[bytes, bytes] | None:
+        """What arrived on stdout and stderr, waited for at most ``seconds``; ``None``: all was
+        read, and there is no more to come."""
+        ...
+
+    def send(self, data: bytes) -> None:
+        """Write to the script's stdin; never raises, a broken connection shows in :meth:`read`."""
+        ...
+
+    @property
+    def exit_code(self) -> int | None:
+        """After the last :meth:`read`; ``None``: the connection broke."""
+        ...
+
+    def close(self) -> None:
+        """Close its stdin, and the whole session. Never raises; twice is fine."""
+        ...
+
+
 class Transport(Protocol):
     """One host, one connection."""
 
@@ -95,6 +117,13 @@ class Transport(Protocol):
 
     def converse(self, command: Command, *, marker: str) -> Lines:
         """Start a script that answers each line of its stdin and then prints ``marker``."""
+        ...
+
+    def follow(self, command: Command) -> Stream:
+        """Start a script and read along; it takes the place of a conversation, and has no deadline.
+
+        Raises :class:`fabfile.errors.Unreachable` when there is no connection to be had.
+        """
         ...
 
     def close(self) -> None:

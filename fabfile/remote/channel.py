@@ -39,7 +39,7 @@ class _Bell(threading.Event):
         pass
 
 
-class _Reader:
+class Reader:
     """Both output streams of a channel, without a thread for each and without polling."""
 
     def __init__(self, channel: paramiko.Channel) -> None:
@@ -139,7 +139,7 @@ class SshRunning:
         return self._result
 
     def _follow(self, channel: paramiko.Channel) -> int | None:
-        reader = _Reader(channel)
+        reader = Reader(channel)
         self._feed(channel)
         give_up = self._began + self._seconds + PATIENCE
         heard = time.monotonic()
@@ -202,7 +202,7 @@ class SshLines:
         self._host = host
         self._label = command.label or "conversation"
         self._channel = channel
-        self._reader = _Reader(channel)
+        self._reader = Reader(channel)
         self._end = marker.encode() + b"\n"
         self._give_back = done
         self._stderr = b""

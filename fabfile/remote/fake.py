@@ -80,6 +80,34 @@ class FakeLines:
         self.broken = True
 
 
+@dataclass
+class FakeStream:
+    """A script of a fake that is read along: pieces of stdout; ``None`` is a broken connection."""
+
+    pieces: list[str | None]
+    closed: bool = False
+    exit_code: int | None = 0
+
+    def read(self, seconds: float) -> tuple[bytes, bytes] | None:
+        """The next piece."""
+        del seconds
+        if not self.pieces or self.closed:
+            return None
+        piece = self.pieces.pop(0)
+        if piece is None:
+            self.exit_code = None
+            self.pieces.clear()
+            return None
+        return piece.encode(), b""
+
+    def send(self, data: bytes) -> None:
+        """Nobody listens."""
+
+    def close(self) -> None:
+        """End it."""
+        self.closed = True
+
+
 class FakeTransport:
     """A scripted host; see :class:`fabfile.remote.base.Transport`. Thread-safe."""
 
@@ -91,6 +119,8 @@ class FakeTransport:
         self.commands: list[Command] = []
         """Every command that reached the host, in order."""
         self.conversations: list[FakeLines] = []
+        self.streams: list[FakeStream] = []
+        """What :meth:`follow` hands out, one after the other; when it is empty, nothing comes."""
         self.down = False
         """True: no connection is to be had."""
         self.closed = False
@@ -163,6 +193,12 @@ class FakeTransport:
                 self.conversations.append(FakeLines(self, reply))
                 return self.conversations[-1]
         raise UnexpectedCommand(self._name, f"no rule for a conversation with: {command.script}")
+
+    def follow(self, command: Command) -> FakeStream:
+        """The next of :attr:`streams`. Raises :class:`Unreachable` when the host is down."""
+        self.connect()
+        self.commands.append(command)
+        return self.streams.pop(0) if self.streams else FakeStream([])
 
     def close(self) -> None:
         """Close the connection."""

@@ -15,6 +15,7 @@ import time
 from fabfile.errors import OutcomeUnknown, Unreachable
 from fabfile.remote.base import Command, Result
 from fabfile.remote.channel import DEADLINE_EXIT, ORPHAN_GRACE, PATIENCE
+from fabfile.remote.streams import LocalStream
 
 
 def _spawn(host: str, argv: list[str]) -> subprocess.Popen[bytes]:
@@ -195,6 +196,10 @@ class LocalTransport:
     def converse(self, command: Command, *, marker: str) -> LocalLines:
         """Start a conversation; see ``quoting.answer_lines`` for the script."""
         return LocalLines(self._name, command, marker)
+
+    def follow(self, command: Command) -> LocalStream:
+        """Start a script and read along."""
+        return LocalStream(_spawn(self._name, ["sh", "-c", command.script]))
 
     def close(self) -> None:
         """Nothing to do."""

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from fabfile.errors import BadInput, RemoteError
 from fabfile.inventory.model import Host, Inventory
-from fabfile.remote.base import Command, Lines, Result, Running, Transport
+from fabfile.remote.base import Command, Lines, Result, Running, Stream, Transport
 from fabfile.remote.connection import HANDSHAKES
 from fabfile.remote.dialer import Dialer, host_at, is_address
 from fabfile.remote.local import LocalTransport
@@ -137,6 +137,9 @@ class _UrgentTransport:
 
     def converse(self, command: Command, *, marker: str) -> Lines:
         return self._transport.converse(command, marker=marker)
+
+    def follow(self, command: Command) -> Stream:
+        return self._transport.follow(command)
 
     def close(self) -> None:
         """It is not ours to close."""

@@ -18,6 +18,7 @@ from fabfile.remote.base import Command, Result
 from fabfile.remote.channel import SshLines, SshRunning
 from fabfile.remote.connection import HostConnection
 from fabfile.remote.slots import Slots
+from fabfile.remote.streams import SshStream
 
 COMMANDS = 7
 """Commands of one host at a time; more wait their turn."""
@@ -84,6 +85,14 @@ class SshTransport:
         each ``ask`` has its own, and the script's programs should too. Never waits for running
         commands. Raises :class:`Unreachable` when there is no connection to be had.
         """
+        channel = self._conversation(command)
+        return SshLines(self._name, command, channel, marker, self._conversations.release)
+
+    def follow(self, command: Command) -> SshStream:
+        """Start a script and read along; as :meth:`converse`, and as many at a time."""
+        return SshStream(self._conversation(command), self._conversations.release)
+
+    def _conversation(self, command: Command) -> paramiko.Channel:
         if not self._conversations.try_take():
             raise RemoteError(self._name, f"more than {CONVERSATIONS} conversations at a time")
         channel = self._session(self._conversations)
@@ -92,7 +101,7 @@ class SshTransport:
         except (paramiko.SSHException, OSError, EOFError) as error:
             self._conversations.release()
             raise Unreachable(self._name, f"conversation not started: {error}") from error
-        return SshLines(self._name, command, channel, marker, self._conversations.release)
+        return channel
 
     def close(self) -> None:
         """Close the connection; never raises."""

@@ -8,6 +8,7 @@
                                        heartbeat, judged by this host's own clock
         locks/KEY.epoch                counts every acquisition; never goes down
         locks/KEY.flock                taken with flock(1) by each effect
+        drained/KEY.SERVER.json        what people drained by hand: see ``drained``
         kept-aside/                    damaged locks and counts
         rollouts/ID/plan-0001.json     the frozen plan; the highest complete one wins
         rollouts/ID/undo/NAME.json     not done yet: what has to be put back

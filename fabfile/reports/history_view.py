@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 
+from fabfile.reports.columns import columns
 from fabfile.rollout.history import Past
 
 HEAD = (
@@ -24,12 +25,7 @@ HEAD = (
 
 def table(past: Sequence[Past], problems: Iterable[str] = ()) -> str:
     """One line each, aligned, in the order given; then what is wrong."""
-    rows = [HEAD, *map(_row, past)]
-    widths = [max(len(row[n]) for row in rows) for n in range(len(HEAD))]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
+    lines = list(columns([HEAD, *map(_row, past)]))
     if not past:
         lines = ["no rollout is known"]
     lines += [f"{one.rollout}: {note}" for one in past for note in one.notes]

@@ -187,6 +187,8 @@ def _lane(lane: _Lane, target: Target, batch: BatchStarted, width: int) -> Itera
 def _from_to(target: Target, back: bool) -> str:
     earlier = target.earlier.version if target.earlier else "nothing"
     wanted = target.wanted.version
+    if target.container:
+        return f"{wanted} (restarted)"
     if earlier == wanted:
         return f"{wanted} (its settings change)"
     return f"{wanted} -> {earlier}" if back else f"{earlier} -> {wanted}"

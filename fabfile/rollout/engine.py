@@ -241,7 +241,7 @@ class Engine:
             self._emit(StepFinished(name, "watch", False, bad.reason))
             self._upgraded.remove(target)
             self._count_failure(batch, target, bad.reason)
-            if self.plan.mode == "rollback":  # which is never rolled back
+            if self.plan.mode in ("rollback", "restart"):  # nothing better to go back to
                 self.fates[name] = "broken"
                 continue
             lane = take_away(target, self.plan.drain, Failed(bad.reason))

@@ -104,6 +104,7 @@ def facts(
         "seconds": max((now - since).total_seconds(), 0.0) if since else None,
         "hosts": [host for batch in plan.batches for host in batch],
         "chosen": plan.chosen,
+        **({"restart": True} if plan.restarts else {}),
         "upgraded": ended.upgraded,
         "fates": dict(fates),
         "reasons": dict(reasons),

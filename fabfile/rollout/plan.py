@@ -26,8 +26,9 @@ class NewerFormat(ValueError):
         super().__init__(f"made by a newer Evenkeel (format {number}); use that one")
 
 
-Mode = Literal["deploy", "rollback", "resume", "abort", "repair"]
-"""deploy: to the wanted releases · rollback: the same, to older ones; never undone by itself.
+Mode = Literal["deploy", "rollback", "restart", "resume", "abort", "repair"]
+"""deploy: to the wanted releases · rollback: the same, to older ones; never undone by itself ·
+restart: every container anew, of the release it has.
 
 The others end an unfinished rollout: resume goes on to the wanted releases, abort takes every
 instance to its own earlier one, repair puts weights and states back and changes no version.
@@ -75,6 +76,9 @@ class Target:
     """Recovery's: what its container was found to run; ``None``: it does not run."""
     returning: bool = False
     """It goes back to a release it had before: no hook may stop it."""
+    container: str = ""
+    """A restart's: id of the container that has to go, though its release stays. As long as it is
+    there, nothing was done; another one of that release is what is wanted."""
 
     @cached_property
     def refs(self) -> tuple[ServerRef, ...]:
@@ -92,6 +96,7 @@ class Target:
             task="roll",
             runs=None,
             returning=True,
+            container="",
         )
 
 
@@ -151,6 +156,11 @@ class Plan:
         """It goes to earlier releases, which no hook may stop."""
         return any(target.returning for target in self.targets)
 
+    @property
+    def restarts(self) -> bool:
+        """It changes no release: it is a restart, or ends one."""
+        return any(target.container for target in self.targets)
+
     def aim(self, target: Target) -> Release | None:
         """The release ``target`` has to end on; ``None``: nothing that could be put there."""
         if self.mode == "repair":
@@ -206,6 +216,7 @@ def _target(raw: Mapping[str, Any]) -> Target:
         raw.get("task", "roll"),
         _release(raw.get("runs")),
         raw.get("returning", False),
+        raw.get("container", ""),
     )
 
 

@@ -34,6 +34,8 @@ class FoundInstance:
     settled: bool = True
     """What the host would start is what the container is. False: a change was begun and its
     outcome is not known, or somebody else began one."""
+    container: str = ""
+    """Id of its container."""
 
 
 @dataclass(frozen=True)
@@ -166,6 +168,8 @@ def _task_of_closed(plan: Plan, target: Target, _: Found, instance: FoundInstanc
         return "none"
     if instance.release != aim.id or not instance.settled:
         return "roll"
+    if plan.mode == "resume" and _still_there(target, instance):
+        return "roll"
     # An earlier release that stopped by itself is not ours to start; what was asked for is.
     return "none" if instance.running or plan.mode == "abort" else "roll"
 
@@ -185,7 +189,14 @@ def _task_of_open(plan: Plan, target: Target, found: Found, instance: FoundInsta
         return "return" if target.runs == target.wanted and instance.settled else "stay"
     if target.runs != aim or not instance.settled:
         return "replace"
+    if plan.mode == "resume" and _still_there(target, instance):
+        return "replace"
     return "close" if all(_is_back(r, found.server(r.ref)) for r in target.servers) else "return"
+
+
+def _still_there(target: Target, instance: FoundInstance) -> bool:
+    """The container that a restart is to replace has not gone yet."""
+    return bool(target.container) and instance.container == target.container
 
 
 def _checks(server: FoundServer) -> bool:
@@ -238,14 +249,17 @@ class _Line:
     def _will(self) -> str:
         aim, runs = self.plan.aim(self.target), self.target.runs
         version = aim.version if aim else ""
+        anew = self.target.container and self.plan.mode == "resume"
         match self.target.task:
             case "roll":
-                return f"goes to {version} when there is capacity for it"
+                what = "is restarted" if anew else f"goes to {version}"
+                return f"{what} when there is capacity for it"
             case "return":
                 kept = version or (runs.version if runs else "what runs")
                 return f"comes back with {kept} as soon as it is healthy"
             case "replace":
-                return f"leaves rotation where it is still in it, gets {version}, comes back"
+                what = "is restarted" if anew else f"gets {version}"
+                return f"leaves rotation where it is still in it, {what}, comes back"
             case "close":
                 return "is back already; its record is closed"
             case "vacate":

@@ -95,9 +95,9 @@ class Watch:
     def __init__(self, plan: Plan) -> None:
         self._rate = plan.policy.max_error_rate
         self._patience = plan.watch
-        self._on = plan.mode in ("deploy", "resume", "rollback")
-        # On the way back there is nothing better to go back to.
-        self._judges = plan.mode != "rollback" and self._rate < 100
+        self._on = plan.mode in ("deploy", "resume", "rollback", "restart")
+        # On the way back, and after a restart, there is nothing better to go back to.
+        self._judges = plan.mode != "rollback" and not plan.restarts and self._rate < 100
         self._looks = 0
         self._watched: dict[str, _Watched] = {}
         self._of: dict[tuple[str, str], dict[str, _Watched]] = {}

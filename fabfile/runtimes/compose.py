@@ -261,16 +261,16 @@ def up_timeout(service: Service) -> float:
     return service.stop_grace + UP_MARGIN
 
 
-def recreate_script(service: Service, instance: Instance, release: str) -> str:
+def recreate_script(service: Service, instance: Instance, release: str, was: str = "") -> str:
     """Replace the container of ``instance``; prints what runs afterwards.
 
     Nothing else in the project is touched. It may be run again: where the release runs already,
-    Compose does nothing.
+    Compose does nothing. But the container with the id ``was`` is replaced in any case.
     """
     return (
         assemble(service, {instance.name: release}, release)
         + _containers(service, instance.name)
-        + script(SHELL / "recreate.sh", project=service.project, service=instance.name)
+        + script(SHELL / "recreate.sh", project=service.project, service=instance.name, was=was)
     )
 
 
@@ -291,13 +291,19 @@ def up_missing_script(service: Service, instances: Mapping[str, str], base: str)
     )
 
 
-def gone_script(service: Service, instance: Instance, release: str) -> str:
+def gone_script(service: Service, instance: Instance, release: str, was: str = "") -> str:
     """Block until what runs before ``release`` has stopped; start it beside a recreate.
+
+    ``was``: as for :func:`recreate_script`.
 
     Exit 0: it has; anything else: it can't be said.
     """
     return script(
-        SHELL / "gone.sh", project=service.project, service=instance.name, release=release
+        SHELL / "gone.sh",
+        project=service.project,
+        service=instance.name,
+        release=release,
+        was=was,
     )
 
 

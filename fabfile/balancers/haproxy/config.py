@@ -32,6 +32,7 @@ SERVICE_OPTIONS: Mapping[str, str] = {
     "retries": "3",
     "redispatch": "yes",
     "weight": "100",
+    "maintenance_text": "Down for maintenance, back soon.",
     "check_host": "",
     "timeout_connect": "5s",
     "timeout_client": "60s",

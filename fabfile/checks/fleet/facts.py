@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from fabfile.balancers.model import BackendReading
 from fabfile.inventory.model import Balancer, Instance, Inventory, Service
 from fabfile.remote import state
+from fabfile.remote.drained import Drained
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class Container:
     exit_code: int = 0
     oneoff: bool = False
     """Of ``docker compose run``: it serves nobody."""
+    ports: tuple[str, ...] = ()
+    """Published: ``3001->3000/tcp``; merely exposed: ``9000/tcp``."""
 
     @property
     def running(self) -> bool:
@@ -130,6 +133,8 @@ class HostFacts:
     rollouts: tuple[Rollout, ...] = ()
     """All that are unfinished, and the newest one of each service that ended."""
     certificates: tuple[Certificate, ...] = ()
+    drained: tuple[Drained, ...] = ()
+    """Servers of its balancers that somebody drained."""
 
 
 @dataclass(frozen=True)
@@ -160,6 +165,8 @@ class Fleet:
     """By service: the application hosts that were asked for."""
     elapsed: float = 0.0
     """Seconds it took."""
+    maintained: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """By service: ids of balancers that answer with the maintenance page."""
 
     def concerns(self, service: str) -> bool:
         """Whether ``service``, where that is known, is one of those that were looked at."""

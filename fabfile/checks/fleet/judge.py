@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from fabfile.balancers.haproxy.switch import SWITCH, maintenance_of
 from fabfile.checks.fleet.facts import Fleet
 from fabfile.checks.fleet.host_rules import DAY, HOST_RULES, fullest
 from fabfile.checks.fleet.instance_rules import INSTANCE_RULES
@@ -13,6 +14,7 @@ from fabfile.checks.fleet.server_rules import SERVER_RULES, share
 from fabfile.checks.fleet.sight import Server, Sight, is_freeze, live_rollouts
 from fabfile.checks.fleet.verdict import Verdict, exit_code, several, worst_first
 from fabfile.checks.summary import WORDS
+from fabfile.remote import state
 
 NAMES = (
     *("unfinished-rollout", "unreachable", "docker", "state-folder", "stale-lock", "disk"),
@@ -145,7 +147,10 @@ def judge(fleet: Fleet) -> Report:
         fleet,
         tuple(row for sight in sights for row in _rows(sight)),
         tuple(worst_first(verdicts)),
-        tuple(_notes(fleet)),
+        (
+            *_notes(fleet),
+            *(note for sight in sights for note in (*_maintained(sight), *_drained(sight))),
+        ),
         tuple(
             (sight.service.name, balancer.id, percent)
             for sight in sights
@@ -210,6 +215,36 @@ def _notes(fleet: Fleet) -> Iterator[str]:
                 freezes.setdefault(lock.held.owner, (text, []))[1].append(host)
     for text, hosts in freezes.values():
         yield f"{several(hosts)}: {text} (`fab lock.release` ends it)"
+
+
+def _maintained(sight: Sight) -> Iterator[str]:
+    """Balancers that answer everybody with the maintenance page."""
+    told: dict[str, list[str]] = {}
+    for balancer in sight.fleet.balancers(sight.service):
+        if balancer.id not in sight.fleet.maintained.get(sight.service.name, ()):
+            continue
+        facts, backend = sight.facts(balancer.host), maintenance_of(balancer.spec.backend)
+        name = f"{state.key('backend', balancer.spec.socket, backend)}.{SWITCH}"
+        records = [r for r in (facts.drained if facts else ()) if r.name == name]
+        who = f", {records[0].told}" if records else ""
+        told.setdefault(who, []).append(balancer.id)
+    for who, names in told.items():
+        page = f"{sight.service.name}: everybody gets the maintenance page from {several(names)}"
+        yield f"{page}{who} (`{sight.fab('maintenance off')}` ends it)"
+
+
+def _drained(sight: Sight) -> Iterator[str]:
+    """Servers that a person drained: they are out of rotation for a reason."""
+    told: dict[str, tuple[Server, list[str]]] = {}
+    for server in sight.servers:
+        record = sight.drained(server)
+        if record is not None:
+            text = f"{server.instance.id}: drained {record.told}"
+            told.setdefault(text, (server, []))[1].append(server.balancer.id)
+    for text, (server, names) in told.items():
+        instance = server.instance
+        back = sight.fab(f"enable --instance {instance.name}", instance.host)
+        yield f"{text}, on {several(names)} (`{back}` ends it)"
 
 
 def _count(number: int, what: str) -> str:

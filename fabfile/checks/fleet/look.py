@@ -12,8 +12,9 @@ from pathlib import Path
 
 from fabfile.balancers.haproxy.observe import poll_body
 from fabfile.balancers.haproxy.shell import on_balancer
+from fabfile.balancers.haproxy.switch import maintenance_of
 from fabfile.inventory.model import Balancer, BalancerSpec, Service
-from fabfile.remote import state
+from fabfile.remote import drained, state
 from fabfile.remote.quoting import lines
 from fabfile.remote.scripts import script
 
@@ -28,6 +29,7 @@ _LABELS = {
 }
 _FIELDS = {
     "name": "{{json .Name}}",
+    "ports": "{{json .NetworkSettings.Ports}}",
     "image": "{{json .Config.Image}}",
     "status": "{{json .State.Status}}",
     "started": "{{json .State.StartedAt}}",
@@ -83,8 +85,15 @@ class Question:
             ),
             "say locks",
             state.locks(),
+            "say drained",
+            drained.show(),
             "true",
         )
+
+
+def containers_script() -> str:
+    """A script that tells of a host's clock, Docker and containers alone: ``read.containers``."""
+    return script(SHELL / "host.sh", folders="", docker="yes", form=CONTAINER_FORMAT)
 
 
 def questions(
@@ -119,7 +128,8 @@ def _project(service: Service) -> str:
 
 
 def _process(number: int, process: Process) -> str:
-    body = lines(poll_body(process.backends), script(SHELL / "certs.sh"))
+    backends = [name for each in process.backends for name in (each, maintenance_of(each))]
+    body = lines(poll_body(backends), script(SHELL / "certs.sh"))
     poll = on_balancer(process.spec, body)
     # In a shell of its own: it exits where HAProxy can't be asked, which is an answer, too.
     return (

@@ -12,6 +12,7 @@ from typing import Any
 from fabfile.balancers.haproxy.observe import Poll, parse_poll, reading, sections
 from fabfile.balancers.haproxy.parse import HaproxyError
 from fabfile.balancers.haproxy.shell import Unusable
+from fabfile.balancers.haproxy.switch import is_on
 from fabfile.balancers.model import BackendReading
 from fabfile.checks.fleet.facts import (
     Certificate,
@@ -26,7 +27,7 @@ from fabfile.checks.fleet.facts import (
 )
 from fabfile.checks.fleet.look import Process, Question
 from fabfile.inventory.model import Service
-from fabfile.remote import state
+from fabfile.remote import drained, state
 from fabfile.runtimes import compose
 
 Sections = Mapping[str, Sequence[str]]
@@ -51,6 +52,7 @@ def read_host(text: str, question: Question, services: Sequence[Service]) -> Hos
             for held in state.parse_locks(_body(parts, "locks"))
         ),
         rollouts=tuple(_rollouts(parts)),
+        drained=tuple(drained.parse(_body(parts, "drained"))),
         certificates=tuple({c.name: c for poll in polls for c in certificates(poll)}.values()),
     )
 
@@ -63,6 +65,21 @@ def read_balancers(text: str, question: Question) -> dict[tuple[str, str], Readi
         poll = _poll(process, _body(parts, f"balancer {number}"))
         for service, balancer in process.balancers:
             found[service.name, balancer.id] = _reading(balancer.id, balancer.spec.backend, poll)
+    return found
+
+
+def read_maintained(text: str, question: Question) -> set[tuple[str, str]]:
+    """Service and balancer of each maintenance page that is on."""
+    parts = _sections(text)
+    found: set[tuple[str, str]] = set()
+    for number, process in enumerate(question.processes):
+        poll = _poll(process, _body(parts, f"balancer {number}"))
+        if isinstance(poll, Poll):
+            found |= {
+                (service.name, balancer.id)
+                for service, balancer in process.balancers
+                if is_on(balancer.spec.backend, poll)
+            }
     return found
 
 
@@ -139,8 +156,29 @@ def _containers(parts: Sections) -> Iterator[Container]:
             started=_moment(raw.get("started")),
             exit_code=int(_number(raw.get("exit_code"))),
             oneoff=raw.get("oneoff") == "True",
+            ports=_ports(raw.get("ports")),
             **{name: str(raw.get(name) or "") for name in texts},
         )
+
+
+def _ports(raw: object) -> tuple[str, ...]:
+    """As ``docker ps`` has them, but for the addresses that mean all of them."""
+    found: list[str] = []
+    for inside, spots in sorted(raw.items()) if isinstance(raw, dict) else ():
+        if not spots:
+            found.append(inside)
+        for spot in spots or ():
+            address = spot.get("HostIp", "")
+            at = "" if address in ("", "0.0.0.0", "::") else f"{address}:"  # noqa: S104 (read)
+            found.append(f"{at}{spot.get('HostPort', '?')}->{inside}")
+    return tuple(dict.fromkeys(found))
+
+
+def containers(text: str) -> tuple[float, str, tuple[Container, ...]]:
+    """What ``look.containers_script`` brought: the host's clock in seconds since 1970, why Docker
+    does not answer (empty: it does), and every container of the host."""
+    parts = _sections(text)
+    return _number("".join(parts.get("now", ())[:1])), _docker(parts), tuple(_containers(parts))
 
 
 def _project(said: Sequence[str]) -> Project:

@@ -8,7 +8,7 @@ from fabfile.balancers.model import BackendReading, ServerReading
 from fabfile.checks.fleet.facts import Silent
 from fabfile.checks.fleet.sight import Server, Sight, on_host
 from fabfile.checks.fleet.verdict import Severity, Verdict, several
-from fabfile.inventory.model import Balancer, BalancerSpec
+from fabfile.inventory.model import Balancer
 from fabfile.remote.quoting import q
 
 
@@ -83,7 +83,7 @@ def stuck_weight(sight: Sight) -> Iterator[Verdict]:
             " or freeze explains it"
         )
         severity: Severity = "CRITICAL" if out else "WARNING"
-        yield _of(sight, "stuck-weight", severity, servers[0], text, _put_back(servers))
+        yield _of(sight, "stuck-weight", severity, servers[0], text, _put_back(sight, servers[0]))
 
 
 def balancers_disagree(sight: Sight) -> Iterator[Verdict]:
@@ -97,7 +97,7 @@ def balancers_disagree(sight: Sight) -> Iterator[Verdict]:
         told = "; ".join(f"{s.balancer.id}: {s.word}, weight {_weight(s)}" for s in servers)
         off = [s for s in servers if s.reading and _changed(s.reading)]
         down = next((s for s in servers if s.word == "down"), servers[0])
-        mend = _put_back(off) if off else _ask(sight, down, down.balancer.host)
+        mend = _put_back(sight, off[0]) if off else _ask(sight, down, down.balancer.host)
         text = f"its balancers disagree ({told})"
         yield _of(sight, "balancers-disagree", "WARNING", servers[0], text, mend)
 
@@ -138,20 +138,9 @@ def _on(servers: Iterable[Server]) -> str:
     return several(server.balancer.id for server in servers)
 
 
-def _put_back(servers: list[Server]) -> str:
-    """The runtime commands that give servers their configured weight and state ``ready``."""
-    first = servers[0]
-    alike = [s.balancer for s in servers if s.balancer.spec == first.balancer.spec]
-    hosts = ",".join(balancer.host for balancer in alike)
-    full = f"{first.balancer.spec.backend}/{first.name}"
-    weight = first.reading.iweight if first.reading else 0
-    told = f"set server {full} state ready; set server {full} weight {weight}"
-    return on_host(hosts, f'echo "{told}" | {_socat(first.balancer.spec)}')
-
-
-def _socat(spec: BalancerSpec) -> str:
-    inside = f"docker exec -i {spec.container} " if spec.container else ""
-    return f"{inside}socat - UNIX-CONNECT:{spec.socket}"
+def _put_back(sight: Sight, server: Server) -> str:
+    """Its weight and state ``ready``, by the way on which only a healthy server gets in."""
+    return sight.fab(f"enable --instance {server.instance.name}", server.instance.host)
 
 
 def _ask(sight: Sight, server: Server, host: str = "") -> str:

@@ -10,6 +10,7 @@ from fabfile.balancers.model import BackendReading, ServerReading
 from fabfile.checks.fleet.facts import Container, Fleet, HostFacts, Lock, Project
 from fabfile.inventory.model import Balancer, Instance, Service
 from fabfile.remote import state
+from fabfile.remote.drained import Drained
 from fabfile.remote.quoting import q
 from fabfile.runtimes import compose
 
@@ -172,7 +173,15 @@ class Sight:
         name = f"server.{server.balancer.spec.backend}.{server.name}"
         if any(name in rollout.undo for rollout in facts.rollouts):
             return True
-        return bool(self._other_locks(facts))
+        return self.drained(server) is not None or bool(self._other_locks(facts))
+
+    def drained(self, server: Server) -> Drained | None:
+        """Who drained ``server`` with `fab drain`, as long as it is out of rotation."""
+        facts, spec, seen = self.facts(server.balancer.host), server.balancer.spec, server.reading
+        if facts is None or seen is None or (seen.admin == "ready" and seen.uweight > 0):
+            return None
+        name = f"{state.key('backend', spec.socket, spec.backend)}.{server.name}"
+        return next((record for record in facts.drained if record.name == name), None)
 
     def _other_locks(self, facts: HostFacts) -> list[Lock]:
         """Living locks of this service that no rollout holds: what those touch is recorded."""

@@ -23,7 +23,7 @@ def lines(report: Report) -> list[str]:
         if several:
             found.append(f"{service.name}:")
         rows = [_texts(row) for row in report.rows if row.service == service.name]
-        found += _columns([HEAD, *rows])
+        found += columns([HEAD, *rows])
     found += [f"note: {note}" for note in report.notes]
     for verdict in report.verdicts:
         found.append(f"{verdict.severity:8}  {verdict.name}  {verdict.subject}: {verdict.text}")
@@ -56,7 +56,8 @@ def _alike(cells: Sequence[Cell], what: Callable[[Cell], str]) -> str:
     return " ".join(f"{cell.balancer}:{word}" for cell, word in pairs)
 
 
-def _columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+def columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Rows of equally many cells, aligned."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         padded = (text.ljust(width) for text, width in zip(row, widths, strict=True))

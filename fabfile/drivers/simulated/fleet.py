@@ -126,6 +126,8 @@ class Container:
     """How often it was started: tells an old start from the latest."""
     meant: Release | None = None
     """What its host was told last to run; ``None``: it was told nothing since the beginning."""
+    id: str = ""
+    """Of the container that was made last; empty: the plan does not know it."""
 
 
 @dataclass
@@ -188,7 +190,9 @@ class Fleet:
         for target in plan.targets:
             release = target.earlier if target.change else target.wanted
             name, there = target.instance.id, release is not None
-            containers[name] = Container(name, target.instance.host, release, there, there)
+            containers[name] = Container(
+                name, target.instance.host, release, there, there, id=target.container
+            )
             for record in target.servers:
                 servers[record.ref] = _server(record, name, up=there)
         for record in plan.baseline:
@@ -223,7 +227,8 @@ class Fleet:
         release = container.release
         settled = container.meant in (None, release)
         record = self._record(container.instance)
-        return FoundInstance(release.id if release else None, container.running, record, settled)
+        identity = release.id if release else None
+        return FoundInstance(identity, container.running, record, settled, container.id)
 
     def _found_server(self, server: Server) -> FoundServer:
         if server.ref.balancer in self.silent:
@@ -318,6 +323,7 @@ class Fleet:
         behaviour = self.behaviour(release)
         container.release, container.running, container.healthy = release, True, False
         container.started += 1
+        container.id = f"{container.instance}-{container.started}"
         container.healthy_at = self.now + behaviour.start if behaviour.healthy else float("inf")
         if behaviour.healthy and behaviour.start <= 0:
             self.become(container, healthy=True)

@@ -118,7 +118,7 @@ def leave(target: Target, drain: Drain, *, at_once: bool = False) -> Part:
             if isinstance(seen, Reverted):
                 break
         if isinstance(seen, Busy):
-            seen = yield from overdue(target, drain, seen)
+            seen = yield from overdue(target, drain, replace(seen, waited=spent))
         if isinstance(seen, Failed):
             return seen
         if not isinstance(seen, Reverted):
@@ -188,7 +188,8 @@ def fall_back(target: Target, drain: Drain, problem: Failed) -> Lane:
     left = yield from leave(target, drain, at_once=True)
     if left is not None or target.earlier is None:
         return broken(problem, left)
-    again = yield from renew(target, target.earlier)
+    # After a restart any container of it will do, the one from before too.
+    again = yield from renew(replace(target, container=""), target.earlier)
     if again is not None:
         yield Shut(target)
         return broken(problem, again)

@@ -4,9 +4,14 @@
 docker ps -aq --filter "label=com.docker.compose.project=$project" \
     --filter "label=com.docker.compose.service=$service" --filter status=created \
     | xargs -r docker rm >/dev/null 2>&1
+# The container $was (empty: none) goes although nothing about it has changed. Once it is gone, this
+# may be run again and replaces nothing more.
+anew=
+[ -z "$was" ] || [ "$(docker inspect --type container --format '{{.Id}}' "$was" 2>/dev/null)" != "$was" ] ||
+    anew=--force-recreate
 up() {
     docker compose -p "$project" -f docker-compose.yml up -d --no-deps --no-build --pull never \
-        "$service" </dev/null 2>&1
+        $anew "$service" </dev/null 2>&1
     echo $? >&9
 }
 # Whoever asked may be gone by now. A Compose whose words nobody takes dies of it, between the end of

@@ -56,7 +56,7 @@ def lines(text: str, start: str) -> list[str]:
 
 def test_every_instance_is_a_server_reached_by_its_internal_address() -> None:
     text = render(inventory(SERVICE), "lb1")["/etc/haproxy/haproxy.cfg"]
-    assert lines(text, "server ") == [
+    assert lines(text, "server web") == [
         "server web1_app_1 10.0.0.11:3001 weight 100",
         "server web1_app_2 10.0.0.11:3002 weight 100",
         "server web2_app_1 [fd00::12]:3001 weight 100",
@@ -74,7 +74,7 @@ def test_every_instance_is_a_server_reached_by_its_internal_address() -> None:
 
 def test_a_balancer_of_its_own_serves_its_hosts_own_instances_only() -> None:
     text = render(inventory(with_spec("a", hosts="self")), "web2")["/etc/haproxy/haproxy.cfg"]
-    assert lines(text, "server ") == [
+    assert lines(text, "server web") == [
         "server web2_app_1 127.0.0.1:3001 weight 100",
         "server web2_app_2 127.0.0.1:3002 weight 100",
     ]
@@ -85,12 +85,27 @@ def test_hosts_without_a_rendered_balancer_are_left_alone() -> None:
     assert render(inventory(with_spec("a", template=None)), "lb1") == {}
 
 
+def test_people_get_the_maintenance_page_of_their_own_service() -> None:
+    words = {"maintenance_text": "Back at 8 o clock."}
+    text = render(inventory(with_spec("a", options=words)), "lb1")["/etc/haproxy/haproxy.cfg"]
+    assert lines(text, "use_backend") == [
+        "use_backend challenge_maintenance if { srv_uweight(challenge_maintenance/on) gt 0 }"
+    ]
+    assert lines(text, "server on") == ["server on 127.0.0.1:9 weight 0"]
+    assert 'string "Back at 8 o clock."' in lines(text, "http-request return")[0]
+
+
 def test_services_that_share_a_host_share_one_file() -> None:
     other = with_spec("b", backend="api", bind="*:81", cookie="SRV", options={"inter": "1s"})
     files = render(inventory(SERVICE, other), "lb1")
     assert list(files) == ["/etc/haproxy/haproxy.cfg"]
     text = files["/etc/haproxy/haproxy.cfg"]
-    assert lines(text, "backend ") == ["backend challenge", "backend api"]
+    assert lines(text, "backend ") == [
+        "backend challenge_maintenance",
+        "backend challenge",
+        "backend api_maintenance",
+        "backend api",
+    ]
     assert lines(text, "cookie ") == ["cookie SRV insert indirect nocache"]
     assert "server web1_app_1 10.0.0.11:3001 cookie web1_app_1 weight 100" in text
     assert text.count("\nglobal\n") == 1

@@ -61,6 +61,11 @@ def test_a_rollout_that_failed_says_nothing_of_what_a_rollback_goes_to():
     assert "b" in gone(surplus(shelf("a", "b", "c", "d", in_use="d"), history, "shop", 1))
 
 
+def test_a_restart_does_not_hide_what_a_rollback_goes_to():
+    history = [past("r4", "d", "d"), past("r3", "d", "a")]
+    assert gone(surplus(shelf("a", "b", "c", "d", in_use="d"), history, "shop", 1)) == ["b", "c"]
+
+
 def test_old_journals_go_and_those_that_kept_releases_need_stay():
     history = [past(f"r{n}") for n in range(9, 3, -1)] + [
         past("r3", "d", "c"),

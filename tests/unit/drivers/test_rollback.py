@@ -38,6 +38,11 @@ def test_a_rollout_that_failed_or_made_something_else_says_nothing():
         assert before(NEW, APP, [other, ended()], facts(OLD, NEW)) == OLD
 
 
+def test_a_restart_says_nothing_of_what_was_before():
+    restarted = ended(wanted="bbb", earlier=NEW)
+    assert before(NEW, APP, [restarted, ended()], facts(OLD, NEW)) == OLD
+
+
 def test_a_release_that_was_pruned_is_nothing_to_go_back_to():
     assert before(NEW, APP, [ended()], facts(NEW)) is None
 

@@ -109,6 +109,8 @@ def check(scenario: Scenario, fleet: Fleet, mode: Recovery, result: Simulation) 
         return
     for target in scenario.plan.changing:
         container = fleet.containers[target.instance.id]
+        if target.container and mode == "resume":
+            assert container.id != target.container, f"{target.instance.id} was not restarted"
         back = mode == "abort" or not scenario.goes
         assert container.release == (target.earlier if back else target.wanted), target.instance.id
         assert container.running
@@ -180,7 +182,25 @@ STICKY = Traffic(6.0, 0.01, 0.8, pinned=3)
 LONG = Traffic(1.0, 5.0, 20.0)
 IMPATIENT = Drain(sticky_grace=0.3, timeout=1.0)
 
+
+def restart(plan: Plan) -> Plan:
+    """The same plan as a restart: containers go, releases stay."""
+    return replace(
+        plan,
+        mode="restart",
+        policy=replace(plan.policy, on_failure="hold"),
+        targets=tuple(
+            replace(t, wanted=t.earlier, container=f"{t.instance.id}-0") for t in plan.targets
+        ),
+    )
+
+
 SCENARIOS = (
+    Scenario("restart", restart(fleets.plan(2))),
+    Scenario(
+        "restart-side-by-side",
+        restart(fleets.plan(2, 2, serial=0, instances_at_once=2, min_capacity=25)),
+    ),
     Scenario("edge", fleets.plan(2)),
     Scenario(
         "edge-several-at-once", fleets.plan(2, 2, serial=0, instances_at_once=2, min_capacity=25)

@@ -449,3 +449,42 @@ def test_a_release_that_fails_its_hook_after_a_resume_does_not_come_back():
             crashing.put_an_end_to(scenario, fleet, "resume")
             assert fleet.containers["web1/app_1"].release.version == "1"
     assert out > 3
+
+
+RESTART = Scenario("restart", crashing.restart(fleets.plan(3, serial=1)))
+
+
+@pytest.mark.parametrize(
+    ("crash", "mode", "wanted"),
+    [
+        (TAKEN_OUT, "repair", ["none", "return", "none"]),
+        (TAKEN_OUT, "resume", ["none", "replace", "roll"]),
+        (TAKEN_OUT, "abort", ["none", "return", "none"]),
+        (RECREATED, "repair", ["none", "return", "none"]),
+        (RECREATED, "resume", ["none", "return", "roll"]),
+        (RECREATED, "abort", ["none", "return", "none"]),
+    ],
+)
+def test_a_restart_is_taken_up_by_its_containers_and_not_by_their_release(crash, mode, wanted):
+    fleet = died(crash, RESTART)
+    plan = replan(fleet.found(), mode, "r")
+    assert tasks(plan) == wanted
+    told = "\n".join(report(fleet.found(), plan))
+    assert ("is restarted" in told) is (mode == "resume")
+
+
+def test_a_resumed_restart_restarts_nothing_twice():
+    fleet = died(RECREATED, RESTART)
+    before = crashing.runs(fleet)
+    assert crashing.recover(fleet, "resume").finished.verdict == "done"
+    after = crashing.runs(fleet)
+    assert [after[name] == before[name] for name in sorted(after)] == [True, True, False]
+
+
+def test_a_container_that_does_not_come_back_after_a_restart_holds_the_rest():
+    ill = Scenario("ill", RESTART.plan, bad=("1-web2/app_1",), goes=False)
+    result = ill.run(crashing.NEVER)
+    assert result.finished.verdict == "needs-repair"
+    assert result.finished.broken == ("web2/app_1",)
+    assert result.fleet.containers["web3/app_1"].started == 0
+    assert result.fleet.containers["web1/app_1"].started == 2

@@ -175,6 +175,20 @@ def test_a_recreate_names_one_service_and_nothing_else(sh, docker, service):
                   "--no-build", "--pull", "never", "app_1"]  # fmt: skip
 
 
+@pytest.mark.parametrize(("there", "forced"), [("c0ffee\n", True), ("", False), ("other\n", False)])
+def test_a_restart_replaces_the_container_it_means_and_no_later_one(
+    sh, docker, service, there, forced
+):
+    releases = made(service)
+    staged(sh, service, releases)
+    docker.on("inspect --type container", out=there)
+    done = sh(compose.recreate_script(service, releases[0].instance, releases[0].id, "c0ffee"))
+    assert done.returncode == 0, done.stderr
+    (up,) = [argv for argv in docker.asked if "up" in argv]
+    assert ("--force-recreate" in up) is forced
+    assert up[-1] == "app_1"
+
+
 def test_what_an_interrupted_compose_left_behind_does_not_stop_the_next_one(sh, docker, service):
     releases = made(service)
     staged(sh, service, releases)

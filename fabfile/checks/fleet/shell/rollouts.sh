@@ -26,8 +26,8 @@ for folder in $(ls -1dr "$root"/rollouts/*/ 2>/dev/null); do
         of=${of#*: \"}
         of=${of%\"}
         case $wanted in *" $of "*) ;; *) continue ;; esac
-        # One that never began says nothing about what runs.
-        grep -q '"verdict": "not begun"' "$folder/finished.json" && continue
+        # One that never began says nothing about what runs, nor does a restart.
+        grep -q -e '"verdict": "not begun"' -e '"restart": true' "$folder/finished.json" && continue
         say "finished ${folder##*/}"
         head_of "$folder"
         echo

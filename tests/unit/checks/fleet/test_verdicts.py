@@ -8,6 +8,7 @@ from fabfile.checks.fleet.facts import Container, Disk, Project, Silent
 from fabfile.checks.fleet.judge import NAMES, judge
 from fabfile.checks.fleet.verdict import Verdict, exit_code
 from fabfile.inventory.model import Service
+from fabfile.remote.drained import Drained
 from tests.unit.checks.fleet.standing import (
     DIGEST,
     EDGE,
@@ -371,8 +372,7 @@ def test_a_stuck_weight(change, severity, text):
     verdict = one("stuck-weight", readings=both)
     assert (verdict.severity, verdict.subject) == (severity, "web1/app_1")
     assert f"{text} instead of weight 100 on lb1, lb2" in verdict.text
-    assert "set server shop/web1_app_1 weight 100" in verdict.mend
-    assert verdict.mend.startswith("fab -H lb1,lb2 run -- ")
+    assert verdict.mend == "fab -H web1 enable --instance app_1"
     assert names(readings=both) == ["stuck-weight"], "they agree, and it is not down"
 
 
@@ -384,6 +384,43 @@ def test_a_freeze_accounts_for_a_weight():
     assert "new disks" in report.notes[0]
     elsewhere = replace(frozen, locks=(replace(frozen.locks[0], service="other"),))
     assert "stuck-weight" in names(readings={"lb1": out}, lb1=elsewhere)
+
+
+def drained(**changes):
+    key = "backend.run.haproxy.admin.sock.shop"
+    made = Drained(key, "shop", "web1_app_1", "web1/app_1", "shop", 100, "anna", "new disks", "T")
+    return edge(drained=(replace(made, **changes),))
+
+
+def test_who_drained_a_server_accounts_for_it_and_for_no_other():
+    out = {"admin": "maint", "weight": 0, "up": False}
+    both = {name: reading(name, web1_app_1=out) for name in ("lb1", "lb2")}
+    report = judge(fleet(readings=both, lb1=drained(), lb2=drained()))
+    assert report.verdicts == ()
+    assert report.notes == (
+        "web1/app_1: drained by anna since T: new disks, on lb1, lb2"
+        " (`fab -H web1 enable --instance app_1` ends it)",
+    )
+    assert "stuck-weight" in names(readings=both, lb1=drained(), lb2=drained(server="web2_app_1"))
+    other = {name: reading(name, web1_app_2=out) for name in ("lb1", "lb2")}
+    assert "stuck-weight" in names(readings=other, lb1=drained(), lb2=drained())
+
+
+def test_a_server_that_is_back_needs_nobody_to_account_for_it():
+    assert judge(fleet(lb1=drained(), lb2=drained())).notes == ()
+    changed = reading("lb1", web1_app_1={"uweight": 10, "weight": 10})
+    assert "stuck-weight" in names(readings={"lb1": changed}, lb1=drained())
+
+
+def test_a_maintenance_page_is_told_with_who_wanted_it():
+    page = drained(
+        key="backend.run.haproxy.admin.sock.shop_maintenance", server="on", reason="moving"
+    )
+    known = replace(fleet(lb1=page), maintained={"shop": frozenset({"lb1"})})
+    assert judge(known).notes == (
+        "shop: everybody gets the maintenance page from lb1, by anna since T: moving"
+        " (`fab maintenance off` ends it)",
+    )
 
 
 def test_slowstart_is_not_stuck():
