@@ -118,9 +118,15 @@ def test_a_reload_in_the_moment_of_the_cut_is_drained_again_before_the_container
 
 
 def test_at_the_deadline_abort_puts_the_instance_back_and_never_stops_it():
-    words, ended, _ = walk({5: Busy({REF: 2}, 30.0)}, Drain(on_timeout="abort"))
+    words, ended, _ = walk({5: Busy({REF: 2}, 29.9)}, Drain(on_timeout="abort"))
     assert words == [*BEFORE, *OUT, "restore", "record:restored"]
     assert ended == Ended("untouched", "2 requests still run after 30 s")
+
+
+def test_a_drain_that_was_given_up_says_how_long_it_took_in_all():
+    busy = Drain(sticky_grace=5, timeout=5, on_timeout="abort")
+    _, ended, _ = walk({3: Busy({REF: 1}, 5.0), 5: Busy({REF: 1}, 0.0)}, busy)
+    assert ended.reason == "1 requests still run after 5 s"
 
 
 def test_wait_waits_ten_times_as_long_and_then_gives_up_like_abort():
