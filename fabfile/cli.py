@@ -61,7 +61,7 @@ def wish(
     allow_outage: bool = False,
     lock_wait: str = "",
     back: bool = False,
-    without_balancer: Sequence[str] = (),
+    without_balancer: Sequence[str] | None = None,
     allow_loss: bool = False,
 ) -> Wish:
     """What the flags of ``fab deploy`` (``back``: rollback) ask for.
@@ -85,7 +85,7 @@ def wish(
     )
     wait = parse_duration(lock_wait, "--lock-wait") if lock_wait else 0.0
     wanted = parse_version(version, "--to" if back else "--version") if version else ""
-    changed = left_out(changed, without_balancer, allow_loss=allow_loss)
+    changed = left_out(changed, without_balancer or (), allow_loss=allow_loss)
     return Wish(changed, wanted, hosts, bool(names), reason, allow_outage, wait, allow_loss)
 
 
@@ -248,8 +248,8 @@ def recover(
     dry: bool,
     json: bool,
     before_rollout: str = "",
-    drop: Sequence[str] = (),
-    without_balancer: Sequence[str] = (),
+    drop: Sequence[str] | None = None,
+    without_balancer: Sequence[str] | None = None,
     allow_loss: bool = False,
 ) -> int:
     """Take up an unfinished rollout; returns the exit code."""
@@ -261,7 +261,7 @@ def recover(
     one_of(before_rollout, "--before-rollout", ("again", "done"))
     found = select_service(inventory, service or None)
     identity = new_id()
-    gone = Gone(without.split(drop), without.split(without_balancer), allow_loss)
+    gone = Gone(without.split(drop or ()), without.split(without_balancer or ()), allow_loss)
     if allow_loss and not (gone.drop or gone.without):
         raise BadInput("--allow-loss says nothing without --without-balancer or --drop")
     with (

@@ -4,28 +4,25 @@ from __future__ import annotations
 
 from invoke.context import Context
 
-from fabfile.commands.rolling import DEPLOY_HELP
-from fabfile.fleet import fleet_task, hosts_of
-
-LOCK_HELP = {"service": DEPLOY_HELP["service"], "inventory": DEPLOY_HELP["inventory"]}
+from fabfile.commands.flags import flagged
+from fabfile.fleet import hosts_of
 
 
-@fleet_task(name="status", default=True, help={**LOCK_HELP, "json": "JSON lines"})
-def lock_status(
-    context: Context, service: str = "", inventory: str = "", json: bool = False
-) -> None:
+@flagged("service", "inventory", "json", name="status", default=True, help={"json": "JSON lines"})
+def lock_status(context: Context, *, service: str, inventory: str, json: bool) -> None:
     """Who holds which lock, since when and why."""
     from fabfile import cli
 
     cli.lock_status(cli.inventory_of(inventory), service, hosts_of(context), json=json)
 
 
-@fleet_task(
+@flagged(
+    "service", "lock_wait", "inventory",
     name="acquire",
-    help={**LOCK_HELP, "message": "Why", "lock-wait": "Wait that long for other locks: 10m"},
-)
+    help={"message": "Why", "lock-wait": "Wait that long for other locks: 10m"},
+)  # fmt: skip
 def lock_acquire(
-    context: Context, message: str = "", service: str = "", lock_wait: str = "", inventory: str = ""
+    context: Context, message: str = "", *, service: str, lock_wait: str, inventory: str
 ) -> None:
     """Freeze a service: nothing is deployed until `fab lock.release`."""
     from fabfile import cli
@@ -34,10 +31,12 @@ def lock_acquire(
     cli.lock_acquire(found, service, hosts_of(context), message=message, wait=lock_wait)
 
 
-@fleet_task(name="release", help={**LOCK_HELP, "force": "A rollout's locks too; nothing is mended"})
-def lock_release(
-    context: Context, service: str = "", force: bool = False, inventory: str = ""
-) -> None:
+@flagged(
+    "service", "force", "inventory",
+    name="release",
+    help={"force": "A rollout's locks too; nothing is mended"},
+)  # fmt: skip
+def lock_release(context: Context, *, service: str, force: bool, inventory: str) -> None:
     """End a freeze."""
     from fabfile import cli
 

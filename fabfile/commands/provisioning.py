@@ -2,59 +2,45 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from invoke.context import Context
 
-from fabfile.commands.rolling import DEPLOY_HELP
-from fabfile.fleet import fleet_task, hosts_of
+from fabfile.commands.flags import flagged
+from fabfile.fleet import hosts_of
 
-PROVISION_HELP = {
-    "version": "Which version instances that are not there yet begin with",
-    "service": DEPLOY_HELP["service"],
-    "inventory": DEPLOY_HELP["inventory"],
-    "json": DEPLOY_HELP["json"],
-    "drop": "Even if HAProxy's file there has backends that the new one has not",
-}
-APP_HELP = {name: text for name, text in PROVISION_HELP.items() if name != "drop"}
-BALANCERS_HELP = {name: text for name, text in PROVISION_HELP.items() if name != "version"}
+VERSION = {"version": "Which version instances that are not there yet begin with"}
+DROP = {"drop": "Even if HAProxy's file there has backends that the new one has not"}
 
 
-@fleet_task(name="all", default=True, help=PROVISION_HELP)
-def provision_all(
-    context: Context,
-    version: str = "",
-    service: str = "",
-    inventory: str = "",
-    json: bool = False,
-    drop: bool = False,
-) -> None:
+@flagged(
+    "version", "service", "inventory", "json", name="all", default=True, help={**VERSION, **DROP}
+)
+def provision_all(context: Context, drop: bool = False, **flags: Any) -> None:
     """Bring hosts and balancers to what the templates say; restarts nothing that is unchanged."""
-    _provision(context, ("app", "balancers"), version, service, inventory, json=json, drop=drop)
+    _provision(context, ("app", "balancers"), drop=drop, **flags)
 
 
-@fleet_task(name="app", help=APP_HELP)
-def provision_app(
-    context: Context, version: str = "", service: str = "", inventory: str = "", json: bool = False
-) -> None:
+@flagged("version", "service", "inventory", "json", name="app", help=VERSION)
+def provision_app(context: Context, **flags: Any) -> None:
     """Only the compose projects."""
-    _provision(context, ("app",), version, service, inventory, json=json)
+    _provision(context, ("app",), **flags)
 
 
-@fleet_task(name="balancers", help=BALANCERS_HELP)
-def provision_balancers(
-    context: Context, service: str = "", inventory: str = "", json: bool = False, drop: bool = False
-) -> None:
+@flagged("service", "inventory", "json", name="balancers", help=DROP)
+def provision_balancers(context: Context, drop: bool = False, **flags: Any) -> None:
     """Only HAProxy's configuration."""
-    _provision(context, ("balancers",), "", service, inventory, json=json, drop=drop)
+    _provision(context, ("balancers",), drop=drop, **flags)
 
 
 def _provision(
     context: Context,
     parts: tuple[str, ...],
-    version: str,
+    *,
     service: str,
     inventory: str,
-    *,
     json: bool,
+    version: str = "",
     drop: bool = False,
 ) -> None:
     from fabfile import cli
