@@ -11,20 +11,9 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from fabfile.rollout import capacity, fates
+from fabfile.rollout import events as e
 from fabfile.rollout.batches import over_budget
 from fabfile.rollout.counting import Counting
-from fabfile.rollout.events import (
-    BatchFinished,
-    BatchStarted,
-    CapacityAwaited,
-    CapacityLeft,
-    CapacitySeen,
-    Event,
-    InstanceFinished,
-    RolloutFinished,
-    StepFinished,
-    StepStarted,
-)
 from fabfile.rollout.lanes import Batch, Order, Running, planned, way_back
 from fabfile.rollout.plan import Plan, Target
 from fabfile.rollout.steps import (
@@ -55,12 +44,12 @@ CAPACITY_PATIENCE = 300
 class Engine:
     """One rollout. ``emit`` gets every event as it happens."""
 
-    def __init__(self, plan: Plan, emit: Callable[[Event], None], *, steps: bool = True) -> None:
+    def __init__(self, plan: Plan, emit: Callable[[e.Event], None], *, steps: bool = True) -> None:
         """``steps``: whether anybody wants to hear of every single step."""
         self.plan = plan
         self._steps = steps
         self.fates = fates.at_start(plan)
-        self.finished: RolloutFinished | None = None
+        self.finished: e.RolloutFinished | None = None
         self._emit = emit
         self._ledger = capacity.Ledger(
             capacity.pools(plan.baseline, plan.summed), plan.policy.min_capacity
@@ -131,7 +120,7 @@ class Engine:
             return self._ended(running, stop.value)
         running.step = step
         if self._steps:
-            self._emit(StepStarted(step.target.instance.id, step.name))
+            self._emit(e.StepStarted(step.target.instance.id, step.name))
         if isinstance(step, AskCapacity):
             assert self._batch is not None
             self._batch.waiting[step.target.instance.id] = running
@@ -152,7 +141,7 @@ class Engine:
     def _tell(self, target: Target, step: Step, outcome: Outcome) -> None:
         note, detail = told(outcome)
         ok = not isinstance(outcome, Failed | Refused)
-        self._emit(StepFinished(target.instance.id, step.name, ok, note, detail))
+        self._emit(e.StepFinished(target.instance.id, step.name, ok, note, detail))
 
     def _ended(self, running: Running, ended: Ended) -> list[Order]:
         batch = self._batch
@@ -163,7 +152,7 @@ class Engine:
         self.fates[target.instance.id] = fate
         release = target.wanted if ended.fate == "upgraded" else target.earlier
         self._emit(
-            InstanceFinished(
+            e.InstanceFinished(
                 target.instance.id,
                 fate,
                 release.version if release else "",
@@ -224,7 +213,7 @@ class Engine:
         self._ledger.see(seen.readings, partial=seen.partial)
         self._counting.see(seen.readings)
         if changes := self._ledger.changes():
-            self._emit(CapacitySeen(changes))
+            self._emit(e.CapacitySeen(changes))
         orders = self._gone_bad(self._watch.see(seen.readings))
         if order == self._watching:
             self._watching = None
@@ -238,7 +227,7 @@ class Engine:
         for bad in found:
             batch, target, name = self._batch, bad.target, bad.target.instance.id
             assert batch is not None
-            self._emit(StepFinished(name, "watch", False, bad.reason))
+            self._emit(e.StepFinished(name, "watch", False, bad.reason))
             self._upgraded.remove(target)
             self._count_failure(batch, target, bad.reason)
             if self.plan.mode in ("rollback", "restart"):  # nothing better to go back to
@@ -289,11 +278,11 @@ class Engine:
         if refused is None or self._all_the_same(lane, refused, others=others):
             lane.granted, lane.held = True, refs
             self._ledger.take(refs)
-            self._emit(CapacityLeft(lane.target.instance.id, self._ledger.left(refs)))
+            self._emit(e.CapacityLeft(lane.target.instance.id, self._ledger.left(refs)))
             return Done()
         if refused.pool != lane.told:
             lane.told = refused.pool
-            self._emit(CapacityAwaited(lane.target.instance.id, str(refused)))
+            self._emit(e.CapacityAwaited(lane.target.instance.id, str(refused)))
         # As long as another lane is on its way, capacity may come back.
         lane.denied = 0 if others else lane.denied + 1
         if lane.denied > CAPACITY_PATIENCE:
@@ -322,7 +311,7 @@ class Engine:
         for target in planned.targets:
             queues[target.instance.host].append(target)
         self._batch = Batch(number, hosts, queues, planned.urgent)
-        self._emit(BatchStarted(number, self._count, hosts, self._back))
+        self._emit(e.BatchStarted(number, self._count, hosts, self._back))
         orders: list[Order] = []
         for _ in range(max(self.plan.policy.instances_at_once, 1)):
             for host in hosts:
@@ -351,7 +340,7 @@ class Engine:
             self._pausing = pause.id
             return [*orders, pause, *self._keep_watch(LOOK)]
         self._batch = None
-        self._emit(BatchFinished(batch.number, tuple(sorted(batch.failed))))
+        self._emit(e.BatchFinished(batch.number, tuple(sorted(batch.failed))))
         return orders + self._after_batch(batch)
 
     def _pauses(self, batch: Batch) -> bool:
