@@ -289,6 +289,52 @@ def test_a_balancer_that_is_gone_is_critical(fleet):
 
 
 @pytest.mark.slow
+def test_a_docker_that_does_not_answer_is_critical(fleet, docker):
+    fleet.as_root(docker, "web2", "mv /run/docker.sock /run/docker.away")
+    try:
+        silent = fleet.found("docker", "web2")
+        assert silent["severity"] == "CRITICAL"
+        rows = {row["host"]: row["container"] for row in fleet.look()["instances"]}
+        assert (rows["web1"], rows["web2"]) == ("running", "?")
+    finally:
+        fleet.as_root(docker, "web2", "mv /run/docker.away /run/docker.sock")
+
+
+@pytest.mark.slow
+def test_a_closed_state_folder_is_told_since_nothing_in_it_can_be_seen(fleet, docker):
+    fleet.as_root(docker, "web2", "chmod 700 /var/lib/evenkeel && chown root /var/lib/evenkeel")
+    try:
+        assert fleet.found("state-folder", "web2")["severity"] == "WARNING"
+    finally:
+        fleet.as_root(docker, "web2", "chmod 2770 /var/lib/evenkeel")
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_nearly_full_is_told_before_a_rollout_dies_of_it(fleet, docker):
+    small, project = "/mnt/small", "/srv/challenge"
+    fill = f"mkdir -p {small} && mount -t tmpfs -o size=64m none {small} && chmod 2775 {small}"
+    fill += f" && cp -a {project}/. {small} && head -c 61M /dev/zero >{small}/ballast"
+    fleet.as_root(docker, "web3", f"{fill} && mount --bind {small} {project}")
+    try:
+        full = fleet.found("disk", f"web3:{project}")
+        assert full["severity"] == "CRITICAL"
+    finally:
+        fleet.as_root(docker, "web3", f"umount {project} && umount {small} && rmdir {small}")
+
+
+@pytest.mark.slow
+def test_a_backend_without_a_server_is_critical_on_the_balancer_that_has_none(fleet):
+    names = [f"web{host}_app_{number}" for host in (1, 2, 3) for number in (1, 2, 3)]
+    set_server(fleet, "lb2", *(f"{name} state maint" for name in names))
+    try:
+        nobody = fleet.found("no-capacity", "lb2")
+        assert nobody["severity"] == "CRITICAL"
+        assert not [v for v in fleet.look()["verdicts"] if v["subject"] == "lb1"]
+    finally:
+        set_server(fleet, "lb2", *(f"{name} state ready" for name in names))
+
+
+@pytest.mark.slow
 def test_servers_that_the_balancers_configuration_lacks_are_missing(fleet):
     fewer = variant(fleet.inventory, "fewer", {"instances": 2})
     assert fab(fewer, "provision.balancers").code == 0

@@ -8,7 +8,7 @@ head_of() {
 say state
 if [ ! -d "$root" ]; then
     echo missing
-elif [ ! -r "$root/rollouts" ] && [ -e "$root/rollouts" ]; then
+elif [ ! -r "$root" ] || [ ! -x "$root" ] || { [ -e "$root/rollouts" ] && [ ! -r "$root/rollouts" ]; }; then
     echo "not readable for $(id -un)"
 fi
 wanted=" ${services:+$services }"
