@@ -9,20 +9,22 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 
 from fabfile.balancers.model import BackendReading, ServerRecord
 from fabfile.drivers.balancers import Pool, backend_key
+from fabfile.drivers.combiner import Combiner
 from fabfile.drivers.locks import Locks, check_fence
 from fabfile.drivers.operators import Operators, said
 from fabfile.drivers.rotation import Rotation, is_restored
 from fabfile.errors import EvenkeelError, RemoteError
 from fabfile.inventory.model import Instance, Service
 from fabfile.remote import state
-from fabfile.remote.base import Command, Result
+from fabfile.remote.base import Command, Result, Running
 from fabfile.remote.pool import Remotes, Urgent
+from fabfile.remote.quoting import all_of
 from fabfile.rollout.events import StepProgress
 from fabfile.rollout.plan import Plan, Release, Target
 from fabfile.rollout.steps import (
@@ -54,6 +56,8 @@ SETTLE = 5.0
 """Seconds beyond stop_grace_period after which an engine left alone has come to rest."""
 
 Answers = Mapping[str, BackendReading | EvenkeelError]
+Effects = Mapping[str, tuple[frozenset[str], str]]
+"""By host: the locks an effect needs, and the effect."""
 
 
 class Hands:
@@ -89,6 +93,7 @@ class Hands:
         """By instance: the step that was begun last."""
         self.put: dict[str, Release] = {}
         """By instance: what its container was last made of here."""
+        self._shared_records: Combiner[Effects, dict[str, Result]] = Combiner(self._write_records)
         self._rotation = Rotation(pool, plan.drain.mode, self._operators, progress)
         self._methods: dict[type[Step], Callable[..., Outcome]] = {
             Record: self.record,
@@ -179,17 +184,40 @@ class Hands:
             return self._projects.setdefault(host, threading.Lock())
 
     def _record(self, step: Record) -> Outcome:
-        running = []
-        for host, (keys, records) in self._records(step.target).items():
-            if step.progress == "undo":
-                effect = state.undo_records(self._plan.journal, records)
-            else:
-                effect = state.records_done(self._plan.journal, records)
-            script = self._locks.fence(host, keys, effect)
-            running.append(self._remotes.get(host).start(Command(script, label="record")))
-        for waiting in running:
-            _check(waiting.wait(), "could not write its record")
+        build = state.undo_records if step.progress == "undo" else state.records_done
+        effects = {
+            host: (frozenset(keys), build(self._plan.journal, records))
+            for host, (keys, records) in self._records(step.target).items()
+        }
+        host = step.target.instance.host
+        mine = self._start_records([{host: effects.pop(host)}])
+        # A balancer's host hears of every lane: what they write there at once is one command.
+        shared = self._shared_records.ask(effects) if effects else {}
+        results = {host: shared[host] for host in effects}
+        if not all(result.ok for result in results.values()):
+            # They may have travelled with others' records: those may be to blame.
+            results = self._write_records([effects])
+        for result in (*(running.wait() for running in mine.values()), *results.values()):
+            _check(result, "could not write its record")
         return Done()
+
+    def _write_records(self, batch: Sequence[Effects]) -> dict[str, Result]:
+        """Records of several lanes, with one command for each host."""
+        return {host: running.wait() for host, running in self._start_records(batch).items()}
+
+    def _start_records(self, batch: Sequence[Effects]) -> dict[str, Running]:
+        merged: dict[str, tuple[set[str], list[str]]] = {}
+        for effects in batch:
+            for host, (keys, effect) in effects.items():
+                all_keys, parts = merged.setdefault(host, (set(), []))
+                all_keys |= keys
+                parts.append(effect)
+        return {
+            host: self._remotes.get(host).start(
+                Command(self._locks.fence(host, keys, all_of(*parts)), label="record")
+            )
+            for host, (keys, parts) in merged.items()
+        }
 
     def _records(self, target: Target) -> dict[str, tuple[set[str], dict[str, object]]]:
         """What to write, by host: the locks it needs, and records by name."""

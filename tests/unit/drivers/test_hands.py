@@ -569,3 +569,50 @@ def test_a_server_an_operator_has_in_maint_is_not_checked_anew(fleet):
 def test_a_balancer_that_refuses_early_checks_is_no_reason_to_stop(fleet):
     pool = FakePool(lb1=[RemoteError("lb1", "gone")], pins=False)
     assert recreated(fleet, pool).notices == [("web1", "checks begin later: lb1: gone")]
+
+
+def recording(fleet, names, *, wrong=""):
+    """Lanes of several instances that record at once, the first one's trip still under way."""
+    begun, go = threading.Event(), threading.Event()
+
+    def slow(command):
+        begun.set()
+        assert go.wait(5)
+        return Result("lb1", "", 71 if wrong and wrong in command.script else 0, "", "", 0.0)
+
+    fleet["lb1"].on("rollouts", slow)
+    hands = made(fleet)
+    found = {}
+
+    def lane(name):
+        mine = replace(record(), ref=replace(ref(), server=name))
+        one = replace(target(mine), instance=Instance("shop", "web1", 1, 3001))
+        found[name] = hands.do(s.Record(one, "undo"))
+
+    threads = [threading.Thread(target=lane, args=(name,)) for name in names]
+    threads[0].start()
+    assert begun.wait(5)
+    for thread in threads[1:]:
+        thread.start()
+    ends = time.monotonic() + 5
+    while len(hands._shared_records._waiting) < len(names) - 1 and time.monotonic() < ends:
+        time.sleep(0.001)
+    go.set()
+    for thread in threads:
+        thread.join()
+    return found
+
+
+def test_many_lanes_do_not_queue_for_the_lock_of_a_balancer_to_record(fleet, monkeypatch):
+    monkeypatch.setattr(h.Hands, "_project", lambda *_: threading.Lock())
+    found = recording(fleet, ["a", "b", "c", "d"])
+    assert set(found.values()) == {s.Done()}
+    assert len(fleet["lb1"].commands) == 2
+    assert all(f"server.shop.{name}.json" in fleet["lb1"].scripts[1] for name in "bcd")
+
+
+def test_one_record_that_can_not_be_written_is_no_failure_of_the_others(fleet, monkeypatch):
+    monkeypatch.setattr(h.Hands, "_project", lambda *_: threading.Lock())
+    found = recording(fleet, ["a", "b", "c"], wrong="server.shop.c.json")
+    assert (found["a"], found["b"]) == (s.Done(), s.Done())
+    assert isinstance(found["c"], s.Failed)
