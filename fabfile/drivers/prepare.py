@@ -332,7 +332,7 @@ class Preparation:
 
     def _write(self, plan: Plan) -> None:
         assert self._locks is not None
-        begin, text = state.begin(plan.id), plan.to_json().encode()
+        begin, text = state.begin(plan.id), state.packed(plan.to_json())
         keys: dict[str, set[str]] = {}
         for claim in self._locks.claims():
             keys.setdefault(claim.host, set()).add(claim.key)

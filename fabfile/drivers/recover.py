@@ -290,7 +290,7 @@ class Taker:
 
     def _write(self, plan: Plan, number: int) -> None:
         """Fenced: a recovery that slept through its own replacement must not have the last word."""
-        begin, text = state.begin(plan.journal, number), plan.to_json().encode()
+        begin, text = state.begin(plan.journal, number), state.packed(plan.to_json())
         scripts = {
             host: self._fence(host, keys, begin)
             for host, keys in self._keys(plan).items()

@@ -23,6 +23,7 @@ scripts: 73 somebody holds the lock, 74 the flock was not to be had, 75 fenced o
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -230,15 +231,22 @@ def parse_lock(name: str, age: int, lines: Sequence[str]) -> Held:
     return Held(name, age, owner, facts if isinstance(facts, dict) else {}, since, damaged)
 
 
-def begin(rollout: str, number: int = 1) -> str:
-    """Write the frozen plan, which comes on stdin, under its number: the highest one wins.
+def packed(plan: str) -> bytes:
+    """``plan`` as :func:`begin` takes it.
 
-    A plan of some hundred instances is longer than an argument of a program may be.
+    All hosts get the whole of it, so that for some hundred of them it adds up to gigabytes.
+    """
+    return gzip.compress(plan.encode(), 6, mtime=0)
+
+
+def begin(rollout: str, number: int = 1) -> str:
+    """Write the frozen plan, which comes :func:`packed` on stdin, under its number: the highest
+    one wins. Half a plan is refused by gzip's own checksum.
     """
     folder = f"{ROOT}/rollouts/{q(rollout)}"
     plan = f"{folder}/plan-{number:04}.json"
     return (
-        f"umask 002; mkdir -p {folder}/undo {folder}/done && cat > {plan}.new"
+        f"umask 002; mkdir -p {folder}/undo {folder}/done && gzip -dc > {plan}.new"
         f" && [ -s {plan}.new ] && sync {plan}.new && mv {plan}.new {plan} && sync {folder}"
     )
 

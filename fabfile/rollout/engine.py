@@ -125,7 +125,13 @@ class Engine:
             assert self._batch is not None
             self._batch.waiting[step.target.instance.id] = running
             return self._look(0.0)
-        return [self._order(step, running)]
+        orders = [self._order(step, running)]
+        if isinstance(step, Record) and step.progress == "done":
+            # It takes requests again, and only its record is left: nobody has to wait for that.
+            running.through = True
+            self._ledger.give(running.held)
+            orders += self._begin_next(running.target.instance.host)
+        return orders
 
     def _call_off(self, running: Running, step: Step, outcome: Outcome) -> Outcome:
         """The last moment at which a lane can turn around without having drained anything."""
@@ -170,7 +176,7 @@ class Engine:
         if ended.fate != "broken":
             # What is broken stays counted as gone: a reading from before may still show it.
             self._ledger.give(running.held)
-        return self._begin_next(target.instance.host)
+        return [] if running.through else self._begin_next(target.instance.host)
 
     def _count_failure(self, batch: Batch, target: Target, reason: str) -> None:
         host = target.instance.host

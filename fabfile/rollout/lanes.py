@@ -34,6 +34,8 @@ class Running:
     """It takes a failed release away from people: whatever else failed, it goes on."""
     denied: int = 0
     told: str = ""
+    through: bool = False
+    """It is back, and the next one of its host may begin."""
     called_off: bool = False
     """It was sent home before its drain, and for nothing of its own doing."""
 

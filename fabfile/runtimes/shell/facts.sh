@@ -5,7 +5,7 @@ docker version --format '{{.Server.Version}}' 2>&1
 say compose
 docker compose version --short 2>&1
 say tools
-for tool in curl flock tar timeout; do command -v $tool >/dev/null || echo $tool; done
+for tool in curl flock gzip tar timeout; do command -v $tool >/dev/null || echo $tool; done
 say disk
 df -Pk /var/lib/docker 2>/dev/null | tail -n 1
 df -Pk "$folder" 2>/dev/null | tail -n 1

@@ -1,5 +1,6 @@
 """Before the first drain: everything that speaks against a rollout, and nothing left behind."""
 
+import gzip
 import json
 from dataclasses import replace
 
@@ -34,7 +35,7 @@ def facts(**changes):
 
 
 FACTS, PULL, STAGE, LOCK, PLAN, GIVE_BACK, FINISH = (
-    "say docker", "docker --config", "tar -xf", "taken=", "cat > .*plan-0001", "rm -f", "finished.json.new",
+    "say docker", "docker --config", "tar -xf", "taken=", "gzip -dc > .*plan-0001", "rm -f", "finished.json.new",
 )  # fmt: skip
 
 
@@ -110,9 +111,11 @@ def test_the_plan_lies_on_every_host_it_touches_and_travels_by_stdin(world):
     prepared = world.prepare()
     for name in ("web1", "web2", "lb1", "lb2"):
         command = world.fleet[name].commands[-1]
-        assert json.loads(command.stdin)["id"] == "r1"
+        assert json.loads(gzip.decompress(command.stdin))["id"] == "r1"
         assert "targets" not in command.script
-    assert prepared.plan.to_json().encode() == world.fleet["lb1"].commands[-1].stdin
+    assert prepared.plan.to_json().encode() == gzip.decompress(
+        world.fleet["lb1"].commands[-1].stdin
+    )
 
 
 def test_every_reason_is_told_at_once(world):

@@ -30,7 +30,7 @@ def root(tmp_path, monkeypatch):
 
 
 def begun(sh, root, name, plan='{"service": "shop"}'):
-    assert sh(state.begin(name), plan.encode()).returncode == 0
+    assert sh(state.begin(name), state.packed(plan)).returncode == 0
     return root / "rollouts" / name
 
 
@@ -87,7 +87,7 @@ def test_records_without_any_plan_are_not_overlooked(sh, root):
 
 def test_every_plan_is_told_the_torn_ones_too(sh, root):
     folder = begun(sh, root, "r1", '{"whole": 1}')
-    sh(state.begin("r1", 2), b'{"torn": ')
+    sh(state.begin("r1", 2), state.packed('{"torn": '))
     (folder / "plan-0003.json").touch()
     (known,) = state.parse_journal(sh(state.journal()).text)
     assert known.plans == {1: '{"whole": 1}', 2: '{"torn":', 3: ""}

@@ -315,26 +315,29 @@ def test_any_number_of_locks_fences_one_effect(sh, root, count):
 
 def test_a_rollout_is_unfinished_from_its_plan_to_its_end(sh):
     assert sh(state.unfinished()).stdout == b""
-    assert sh(state.begin("r1"), stdin=b'{"format": 1}').returncode == 0
-    sh(state.begin("r2"), stdin=b"{}")
+    assert sh(state.begin("r1"), state.packed('{"format": 1}')).returncode == 0
+    sh(state.begin("r2"), state.packed("{}"))
     assert sh(state.unfinished()).stdout.split() == [b"r1", b"r2"]
     assert sh(state.finish("r1", {"verdict": "done"})).returncode == 0
     assert sh(state.unfinished()).stdout.split() == [b"r2"]
 
 
 def test_the_plan_of_a_large_fleet_fits(sh, root):
-    plan = json.dumps({"targets": ["x" * 1000] * 3000}).encode()
-    assert sh(state.begin("r1"), stdin=plan).returncode == 0
-    assert (root / "rollouts/r1/plan-0001.json").read_bytes() == plan
+    plan = json.dumps({"targets": ["x" * 1000] * 3000})
+    assert sh(state.begin("r1"), state.packed(plan)).returncode == 0
+    assert (root / "rollouts/r1/plan-0001.json").read_text() == plan
 
 
 def test_a_plan_that_never_arrived_is_no_plan(sh):
     assert sh(state.begin("r1"), stdin=b"").returncode != 0
+    whole = state.packed(json.dumps({"targets": list(range(1000))}))
+    for much in (5, len(whole) // 2, len(whole) - 1):
+        assert sh(state.begin("r1"), stdin=whole[:much]).returncode != 0
     assert sh(state.unfinished()).stdout == b""
 
 
 def test_undo_records_move_to_done(sh, root):
-    sh(state.begin("r1"), stdin=b"{}")
+    sh(state.begin("r1"), state.packed("{}"))
     records = {"server.app.web1_app_1": {"weight": 100, "why": "it's $HOME"}, "instance.app": {}}
     assert sh(state.undo_records("r1", records)).returncode == 0
     undo, done = root / "rollouts/r1/undo", root / "rollouts/r1/done"
@@ -349,7 +352,7 @@ def test_undo_records_move_to_done(sh, root):
 
 
 def test_a_record_that_cannot_be_written_is_no_success(sh, root):
-    sh(state.begin("r1"), stdin=b"{}")
+    sh(state.begin("r1"), state.packed("{}"))
     (root / "rollouts/r1/undo/a.json.new").symlink_to("/dev/full")
     assert sh(state.undo_records("r1", {"a": {}, "b": {}})).returncode != 0
     assert not (root / "rollouts/r1/undo/a.json").exists()
@@ -363,7 +366,7 @@ def test_what_cannot_be_written_leaves_the_old_file(sh, root):
 
 
 def test_records_are_the_groups_to_change(sh, root):
-    sh(state.begin("r1"), stdin=b"{}")
+    sh(state.begin("r1"), state.packed("{}"))
     sh(state.undo_records("r1", {"a": {}}))
     for path in (root / "rollouts/r1").rglob("*"):
         assert path.stat().st_mode & stat.S_IWGRP, path
