@@ -33,6 +33,9 @@ Answer = TypeVar("Answer")
 POLL_TIMEOUT = 10.0
 CHANGE_TIMEOUT = 20.0
 """Deadlines in seconds of one question and of one change."""
+REST = 3.0
+"""Understanding what a backend of hundreds of servers says costs processor time: that many times as
+long nobody asks it again. For a small one that is less than a millisecond."""
 RELOAD_PATIENCE = 5.0
 RELOAD_PAUSE = 0.1
 """Seconds a HAProxy may be without an answer before that is a failure, and between two tries."""
@@ -67,6 +70,8 @@ class BalancerHand:
         self._fence = fence
         self._lines: Lines | None = None
         self._asking = threading.Lock()
+        self._rested = 0.0
+        """On the monotonic clock: when it may be read again."""
         self._hopeless = False
         """It was waited for in vain: until it answers again, nobody waits once more."""
         self._failed_changes: WeakSet[EvenkeelError] = WeakSet()
@@ -125,7 +130,9 @@ class BalancerHand:
         while True:
             try:
                 text = self._send(commands) if commands else self._poll()
+                began = time.thread_time()
                 found = observe.read_backend(self.balancer.id, self.balancer.spec.backend, text)
+                self._rested = time.monotonic() + REST * (time.thread_time() - began)
                 self._hopeless = False
                 return found
             except (shell.Unusable, parse.Unreadable) as problem:
@@ -139,6 +146,7 @@ class BalancerHand:
 
     def _poll(self) -> str:
         with self._asking:
+            time.sleep(max(0.0, self._rested - time.monotonic()))
             return self._poll_in_turn()
 
     def _poll_in_turn(self) -> str:
