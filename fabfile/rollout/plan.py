@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
 from typing import Any, Literal
 
 from fabfile.balancers.model import ServerRecord, ServerRef
@@ -80,10 +79,13 @@ class Target:
     """A restart's: id of the container that has to go, though its release stays. As long as it is
     there, nothing was done; another one of that release is what is wanted."""
 
-    @cached_property
+    @property
     def refs(self) -> tuple[ServerRef, ...]:
         """The full names of its servers."""
-        return tuple(record.ref for record in self.servers)
+        found: tuple[ServerRef, ...] | None = self.__dict__.get("_refs")
+        if found is None:  # kept, since a large plan is asked a million times
+            found = self.__dict__["_refs"] = tuple([record.ref for record in self.servers])
+        return found
 
     def back(self) -> Target:
         """The same instance on its way to the release it had before."""

@@ -97,8 +97,8 @@ class Hands:
 
     def _record(self, step: Record) -> Act:
         yield self._timing.record
-        lost = yield from self._unanswered(step.target, host=True)
-        if lost:
+        silent = self._fleet.silent or self._fleet.unreachable
+        if silent and (lost := (yield from self._unanswered(step.target, host=True))):
             return lost
         places = [step.target.instance.id, *(s.name for s in self._servers(step.target))]
         if self._stagger:
@@ -132,8 +132,6 @@ class Hands:
     ) -> Generator[float, None, Failed | None]:
         """Why not all of them can be told or asked, after the patience that takes."""
         fleet = self._fleet
-        if not (fleet.silent or fleet.unreachable):
-            return None
         names = {ref.balancer for ref in target.refs} & fleet.silent
         if host and target.instance.host in fleet.unreachable:
             names.add(target.instance.host)
@@ -201,8 +199,7 @@ class Hands:
         fleet, servers, began = self._fleet, self._servers(step.target), self._fleet.now
         before: list[int] | None = None
         while True:
-            lost = yield from self._unanswered(step.target)
-            if lost:
+            if fleet.silent and (lost := (yield from self._unanswered(step.target))):
                 return lost
             waited = fleet.now - began
             undone = [s.ref for s in servers if not (s.admin == "maint" if step.maint else s.out)]
@@ -221,14 +218,16 @@ class Hands:
         fleet, servers, began = self._fleet, self._servers(step.target), self._fleet.now
         records = step.target.servers
         while True:
-            lost = yield from self._unanswered(step.target)
-            if lost:
+            if fleet.silent and (lost := (yield from self._unanswered(step.target))):
                 return lost
-            pairs = list(zip(records, servers, strict=True))
-            undone = [r.ref for r, s in pairs if (s.uweight, s.admin) != (r.uweight, r.admin)]
+            undone, down = [], []
+            for record, server in zip(records, servers, strict=True):
+                if server.admin != record.admin or server.uweight != record.uweight:
+                    undone.append(record.ref)
+                elif not server.up and record.admin == "ready":
+                    down.append(record.ref)
             if undone:
                 return Reverted(_balancers(undone), fleet.now - began)
-            down = [r.ref for r, s in pairs if r.admin == "ready" and not s.up]
             if not down:
                 return Done()
             if fleet.now - began >= step.deadline:

@@ -28,10 +28,11 @@ def plan_on_paper(
     new = Release(f"{version}-planned", version, "")
     old = None if earlier is None else Release(f"{earlier}-assumed", earlier, "")
     before = {host: service.balancers_of(host) for host in service.hosts}
+    instances = {host: tuple(service.instances_on(host)) for host in service.hosts}
     baseline = {
         instance: _records(service, instance, before[host])
         for host in service.hosts
-        for instance in service.instances_on(host)
+        for instance in instances[host]
     }
     return Plan(
         id="on-paper",
@@ -44,7 +45,7 @@ def plan_on_paper(
         targets=tuple(
             Target(instance, new, old, baseline[instance])
             for host in chosen
-            for instance in service.instances_on(host)
+            for instance in instances[host]
         ),
         baseline=tuple(record for records in baseline.values() for record in records),
         summed=tuple(
