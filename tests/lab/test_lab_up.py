@@ -52,7 +52,7 @@ def test_nothing_is_published_to_the_world(lab, docker):
     form = "{{range $p, $b := .HostConfig.PortBindings}}{{range $b}}{{.HostIp}} {{end}}{{end}}"
     addresses = docker("inspect", "--format", form, *names).split()
     assert set(addresses) == {"127.0.0.1"}
-    assert len(addresses) == 2 * len(lab.nodes) + 1
+    assert len(addresses) == 3 * len(lab.nodes) + 1
 
 
 def test_a_second_up_changes_nothing_and_takes_seconds(lab, docker):

@@ -174,10 +174,10 @@ _MAIN = """
 if cmp -s "$new" "$config" && [ ! -e "$pending" ] && running; then
     rm -f "$new"; echo unchanged; exit 0
 fi
+said=$(valid) || say_wrong "$said"
 [ -n "$drop" ] || missing=$(lost)
 [ -z "$missing" ] || { rm -f "$new"; ek_die 98 "$config has $missing, and the new one has not: \\
 fab provision.balancers --drop takes that away; nothing was changed"; }
-said=$(valid) || say_wrong "$said"
 was_running= before=
 if running; then
     was_running=1
