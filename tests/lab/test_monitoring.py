@@ -208,6 +208,7 @@ def test_what_can_not_be_told_changes_nothing_but_a_line(lab, inventory, tmp_pat
     assert "/secret" not in wrong.text
 
 
+@pytest.mark.slow
 def test_prometheus_sees_a_drained_server_and_errors_beside_it(
     lab, inventory, docker, image, tmp_path
 ):
