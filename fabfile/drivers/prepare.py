@@ -28,7 +28,7 @@ from fabfile.drivers.preflight import (
 from fabfile.drivers.stage import Images, stage
 from fabfile.drivers.without import Outside
 from fabfile.errors import EvenkeelError, PreflightFailed
-from fabfile.inventory.model import Balancer, Instance, Inventory, Service
+from fabfile.inventory.model import Balancer, Drain, Instance, Inventory, Service
 from fabfile.remote import state
 from fabfile.remote.pool import Remotes
 from fabfile.rollout import capacity
@@ -285,7 +285,7 @@ class Preparation:
             baseline=tuple(baseline),
             summed=tuple(b.id for b in self._pool.balancers if b.spec.hosts == "self"),
             policy=service.rollout,
-            drain=service.drain,
+            drain=self._drain(service.drain),
             allow_outage=self._wish.allow_outage,
             chosen=self._wish.chosen,
             watch=service.health.min_healthy,
@@ -307,6 +307,11 @@ class Preparation:
             self._records(release.instance, readings),
             change=not already(facts, release),
         )
+
+    def _drain(self, drain: Drain) -> Drain:
+        """Where no balancer can pin a client to a server, there is nobody to have a grace."""
+        pinned = any(hand.pins for hand in self._pool.hands.values())
+        return drain if pinned else replace(drain, sticky_grace=0.0)
 
     def _records(
         self, instance: Instance, readings: Mapping[str, BackendReading]

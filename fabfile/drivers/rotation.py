@@ -64,13 +64,15 @@ class Rotation:
         """Weight 0 or state drain, judged by what is read back."""
 
         def commands(record: ServerRecord) -> Iterable[str]:
+            shut = change.set_state(record.ref, "maint") if step.maint else ()
             if self._mode == "weight":
-                return change.set_weight(record.ref, 0)
+                return (*change.set_weight(record.ref, 0), *shut)
             # Drain would let pinned clients into a server that an operator has in maint.
-            return () if record.admin == "maint" else change.set_state(record.ref, "drain")
+            is_shut = step.maint or record.admin == "maint"
+            return shut if is_shut else change.set_state(record.ref, "drain")
 
         servers = self._order(step.target, commands)
-        wrong = [str(ref) for ref, server in servers.items() if not _is_out(server)]
+        wrong = [str(ref) for ref, s in servers.items() if not _stays_out(s, step.maint)]
         return Failed(f"still takes requests: {', '.join(wrong)}") if wrong else Done()
 
     def shut(self, step: Shut) -> Outcome:

@@ -114,6 +114,8 @@ def _add_step(lane: _Lane, step: str, time: float, plan: Plan) -> None:
         word = "record done" if "record" in lane.steps else "record"
     elif step == "take-out":
         word = "weight 0" if plan.drain.mode == "weight" else "state drain"
+        if plan.drain.sticky_grace <= 0:
+            word = "weight 0, maint" if plan.drain.mode == "weight" else "maint"
     else:
         word = WORDS.get(step, step)
     lane.steps.append(word)
@@ -144,9 +146,10 @@ def _head(plan: Plan, width: int) -> Iterator[str]:
         f" on failure {policy.on_failure} (above {policy.max_fail_percentage}% of a batch)",
         width,
     )
+    grace = f"pinned clients are sent elsewhere after {drain.sticky_grace:g} s"
     yield from _wrap(
         f"a drain lasts until idle, {drain.timeout:g} s at most, then {drain.on_timeout};"
-        f" pinned clients are sent elsewhere after {drain.sticky_grace:g} s",
+        f" {grace if drain.sticky_grace else 'no client is pinned'}",
         width,
     )
 

@@ -55,6 +55,9 @@ class TakeOut(Step):
     A server that is in maint already stays in maint: drain would let pinned clients in.
     """
 
+    maint: bool = False
+    """And maint, in the same order: nobody is pinned, or has a grace."""
+
 
 @dataclass(frozen=True, slots=True)
 class AwaitIdle(Step):

@@ -159,7 +159,11 @@ class Hands:
         return Done()
 
     def _take_out(self, step: TakeOut) -> Act:
-        return self._change(step, self._lower)
+        return self._change(step, self._put_out if step.maint else self._lower)
+
+    def _put_out(self, server: Server, record: ServerRecord) -> None:
+        self._lower(server, record)
+        self._fleet.change(server, admin="maint")
 
     def _lower(self, server: Server, _: ServerRecord) -> None:
         if server.admin == "ready" and self._mode == "weight":

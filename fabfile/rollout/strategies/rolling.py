@@ -99,18 +99,15 @@ def leave(target: Target, drain: Drain, *, at_once: bool = False) -> Part:
     """
     spent = 0.0
     limit = drain.timeout * (WAIT_FACTOR if drain.on_timeout == "wait" else 1)
-    orders: tuple[tuple[Step, float], ...] = (
-        (TakeOut(target), drain.sticky_grace),
-        (Shut(target), limit),
-    )
+    orders = _ways_out(target, drain, limit, at_once=at_once)
     for _ in range(REDO_LIMIT):
         seen: Outcome = Reverted(())
-        for order, deadline in orders[1:] if at_once else orders:
+        for order, deadline in orders:
             ordered = yield order
             if isinstance(ordered, Failed):
                 return ordered
             left = max(min(deadline, limit - spent), 0.0)
-            seen = yield AwaitIdle(target, left, isinstance(order, Shut))
+            seen = yield AwaitIdle(target, left, isinstance(order, Shut) or order.maint)
             if isinstance(seen, Failed):
                 return seen
             assert isinstance(seen, Idle | Busy | Reverted)
@@ -124,6 +121,17 @@ def leave(target: Target, drain: Drain, *, at_once: bool = False) -> Part:
         if not isinstance(seen, Reverted):
             return None
     return Failed("its drain was undone again and again by a reload or by somebody")
+
+
+def _ways_out(
+    target: Target, drain: Drain, limit: float, *, at_once: bool
+) -> tuple[tuple[TakeOut | Shut, float], ...]:
+    """The orders, each with the seconds until it has to have worked."""
+    if at_once:
+        return ((Shut(target), limit),)
+    if drain.sticky_grace <= 0:  # there is nobody to wait for in between
+        return ((TakeOut(target, maint=True), limit),)
+    return (TakeOut(target), drain.sticky_grace), (Shut(target), limit)
 
 
 def overdue(target: Target, drain: Drain, busy: Busy) -> Generator[Step, Outcome, Outcome]:

@@ -21,6 +21,7 @@ from fabfile.rollout.steps import (
     Refused,
     Reverted,
     Step,
+    TakeOut,
 )
 from fabfile.rollout.strategies.rolling import (
     CUT_DEADLINE,
@@ -104,6 +105,16 @@ def test_pinned_clients_get_their_grace_and_are_then_sent_elsewhere():
     ]
 
 
+def test_without_anybody_to_have_a_grace_maint_comes_with_the_first_order():
+    words, ended, steps = walk(drain=Drain(sticky_grace=0, timeout=30))
+    assert words == [*BEFORE, *OUT[:2], NEW, *IN[1:], "record:done"]
+    assert ended.fate == "upgraded"
+    assert steps[2:4] == [TakeOut(TARGET, maint=True), AwaitIdle(TARGET, 30.0, maint=True)]
+    busy = {3: Busy({REF: 1}, 30.0)}
+    cut, _, _ = walk(busy, Drain(sticky_grace=0, timeout=30, on_timeout="cut"))
+    assert cut[: len(BEFORE) + 4] == [*BEFORE, *OUT[:2], "cut", "await-idle"]
+
+
 def test_at_the_deadline_cut_closes_what_is_left_and_waits_until_it_is_gone():
     words, ended, steps = walk({5: Busy({REF: 1}, 30.0)}, Drain(on_timeout="cut"))
     assert words == [*BEFORE, *OUT, "cut", "await-idle", NEW, *IN[1:], "record:done"]
@@ -131,7 +142,7 @@ def test_a_drain_that_was_given_up_says_how_long_it_took_in_all():
 
 def test_wait_waits_ten_times_as_long_and_then_gives_up_like_abort():
     words, ended, steps = walk(
-        {5: Busy({REF: 1}, 300.0)}, Drain(on_timeout="wait", sticky_grace=0, timeout=30)
+        {5: Busy({REF: 1}, 300.0)}, Drain(on_timeout="wait", sticky_grace=5, timeout=30)
     )
     assert words == [*BEFORE, *OUT, "restore", "record:restored"]
     assert ended.fate == "untouched"
