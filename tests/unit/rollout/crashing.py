@@ -208,6 +208,10 @@ SCENARIOS = (
     Scenario("self", fleets.plan(2, 2, "self")),
     Scenario("sticky", fleets.plan(2, drain=Drain(sticky_grace=1.0)), STICKY),
     Scenario("sticky-drain-mode", fleets.plan(2, drain=Drain("drain", 1.0)), STICKY),
+    Scenario(
+        "nobody-pinned", fleets.plan(2, drain=Drain(sticky_grace=0.0)), Traffic(6.0, 0.01, 0.8)
+    ),
+    Scenario("nobody-pinned-drain-mode", fleets.plan(2, drain=Drain("drain", 0.0))),
     Scenario("long-requests", fleets.plan(2, drain=Drain(timeout=60.0)), LONG),
     Scenario("failing-rolls-back", fleets.plan(3), bad=("2-web3/app_1",), goes=False),
     Scenario(
