@@ -108,7 +108,7 @@ def dead(fleet):
     for line in process.stdout:
         if found := re.search(r'"rollout": "([^"]+)"', line):
             rollout = found[1]
-        if '"shut"' in line:
+        if '"await-idle"' in line:
             break
     process.send_signal(signal.SIGKILL)
     process.communicate()
