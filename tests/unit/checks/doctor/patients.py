@@ -7,11 +7,11 @@ from ruamel.yaml import YAML
 
 from fabfile.checks.doctor.facts import Container, HostFacts, Project, Proxy, Rendered, Setup
 from fabfile.checks.fleet.facts import Disk
-from fabfile.inventory.model import BalancerSpec, Host, Inventory, Service, Ssh
+from fabfile.inventory.model import BalancerSpec, Host, Inventory, Ssh
+from tests.unit.checks.fleet import standing
+from tests.unit.checks.fleet.standing import DIGEST, IMAGE
 
 REPLIES = Path(__file__).parents[2] / "balancers" / "replies"
-DIGEST = "sha256:" + "ab" * 32
-IMAGE = "registry.lab:5000/shop"
 EDGE = BalancerSpec(
     "haproxy",
     ("lb1",),
@@ -19,18 +19,7 @@ EDGE = BalancerSpec(
     master_socket="/run/haproxy/master.sock",
     state_file="/run/haproxy/state",
 )
-SHOP = Service(
-    name="shop",
-    group="web",
-    hosts=("web1", "web2"),
-    image=IMAGE,
-    template=None,
-    project_dir="/srv/shop",
-    instances=2,
-    port=3000,
-    publish=3001,
-    balancers=(EDGE,),
-)
+SHOP = replace(standing.SHOP, balancers=(EDGE,))
 OURS = ("web1_app_1", "web1_app_2", "web2_app_1", "web2_app_2")
 SPOTS = {f"web{host}_app_{n}": f"10.0.0.{host}:{3000 + n}" for host in (1, 2) for n in (1, 2)}
 CONFIG = """\
