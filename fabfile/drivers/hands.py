@@ -1,4 +1,4 @@
-"""What each step does for real: records and containers here, balancers in ``rotation``.
+"""What each step does for real: records here, balancers in ``rotation``, Docker in ``containers``.
 
 Every effect on a host is one fenced remote command that acts and reads back. Whatever a balancer or
 Docker answers is judged here and nowhere else.
@@ -6,27 +6,25 @@ Docker answers is judged here and nowhere else.
 
 from __future__ import annotations
 
-import contextlib
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 
 from fabfile.balancers.model import BackendReading, ServerRecord
 from fabfile.drivers.balancers import Pool, backend_key
 from fabfile.drivers.combiner import Combiner
+from fabfile.drivers.containers import Containers
 from fabfile.drivers.locks import Locks, check_fence
 from fabfile.drivers.operators import Operators, said
 from fabfile.drivers.rotation import Rotation, is_restored
 from fabfile.errors import EvenkeelError, RemoteError
-from fabfile.inventory.model import Instance, Service
+from fabfile.inventory.model import Service
 from fabfile.remote import state
 from fabfile.remote.base import Command, Result, Running
 from fabfile.remote.pool import Remotes, Urgent
 from fabfile.remote.quoting import all_of
 from fabfile.rollout.events import StepProgress
-from fabfile.rollout.plan import Plan, Release, Target
+from fabfile.rollout.plan import Plan, Target
 from fabfile.rollout.steps import (
     Admit,
     AwaitAdmitted,
@@ -45,15 +43,6 @@ from fabfile.rollout.steps import (
     TakeOut,
 )
 from fabfile.runtimes import compose
-
-POLL = 0.03
-"""Seconds between two readings while something is awaited."""
-DEADLINE_EXIT = 124
-"""What ``timeout`` on the host exits with; the engine there goes on without the command."""
-FIRST_PEEK, PEEK = 4.0, 9.0
-"""Seconds until somebody is told why an instance is not healthy yet, and between two such looks."""
-SETTLE = 5.0
-"""Seconds beyond stop_grace_period after which an engine left alone has come to rest."""
 
 Answers = Mapping[str, BackendReading | EvenkeelError]
 Effects = Mapping[str, tuple[frozenset[str], str]]
@@ -74,7 +63,6 @@ class Hands:
         notice: Callable[[str, str], None],
         progress: Callable[[StepProgress], None] = lambda _: None,
     ) -> None:
-        self._progress = progress
         self._plan = plan
         self._service = service
         self._remotes = remotes
@@ -91,22 +79,24 @@ class Hands:
         """By instance: what has an undo record that is not done yet."""
         self.doing: dict[str, Step] = {}
         """By instance: the step that was begun last."""
-        self.put: dict[str, Release] = {}
-        """By instance: what its container was last made of here."""
         self._shared_records: Combiner[Effects, dict[str, Result]] = Combiner(self._write_records)
-        self._rotation = Rotation(pool, plan.drain.mode, self._operators, progress)
+        rotation = Rotation(pool, plan.drain.mode, self._operators, progress)
+        containers = Containers(service, remotes, locks, rotation, self._project, notice, progress)
+        self._containers = containers
+        self.put = containers.put
+        """By instance: what its container was last made of here."""
         self._methods: dict[type[Step], Callable[..., Outcome]] = {
             Record: self.record,
-            TakeOut: self._rotation.take_out,
-            AwaitIdle: self._rotation.await_idle,
-            Shut: self._rotation.shut,
-            Cut: self._rotation.cut,
-            Recreate: self.recreate,
-            AwaitHealthy: self.await_healthy,
-            ReadLogs: self.read_logs,
-            Admit: self._rotation.admit,
-            AwaitAdmitted: self._rotation.await_admitted,
-            Restore: self._rotation.restore,
+            TakeOut: rotation.take_out,
+            AwaitIdle: rotation.await_idle,
+            Shut: rotation.shut,
+            Cut: rotation.cut,
+            Recreate: containers.recreate,
+            AwaitHealthy: containers.await_healthy,
+            ReadLogs: containers.read_logs,
+            Admit: rotation.admit,
+            AwaitAdmitted: rotation.await_admitted,
+            Restore: rotation.restore,
         }
 
     def do(self, step: Step) -> Outcome:
@@ -223,136 +213,6 @@ class Hands:
         """What to write, by host: the locks it needs, and records by name."""
         return records_of(target, self._service, self._pool)
 
-    # containers
-
-    def recreate(self, step: Recreate) -> Outcome:
-        """Replace the container; a broken connection is followed by a look and the same again."""
-        instance, release = step.target.instance, step.release
-        self.put[instance.id] = release
-        script = self._locks.fence(
-            instance.host,
-            [compose.project_key(self._service)],
-            compose.recreate_script(self._service, instance, release.id, step.target.container),
-        )
-        command = Command(
-            script,
-            timeout=compose.up_timeout(self._service),
-            label=f"docker compose up {instance.name}",
-        )
-        with self._project(instance.host):
-            result = self._up(step, command)
-        check_fence(result)
-        if not result.ok:
-            return Failed(f"{instance.host}: could not recreate {instance.name}", result.tail(50))
-        return self._judge(result, release, step.target.container)
-
-    def _up(self, step: Recreate, command: Command) -> Result:
-        host = step.target.instance.host
-        result = self._run_watched(step, command)
-        if result.exit_code in (None, DEADLINE_EXIT):
-            self._notice(host, f"it is not known what became of: {command.label}; asking again")
-            # The engine goes on by itself: let it come to rest, then ask for the same again;
-            # where it is done already, Compose changes nothing.
-            time.sleep(self._service.stop_grace + SETTLE)
-            result = self._remotes.get(host).run(command)
-        return result
-
-    def _run_watched(self, step: Recreate, command: Command) -> Result:
-        """Run ``command``; the moment the old container is gone, checks may begin."""
-        target = step.target
-        host = self._remotes.get(target.instance.host)
-        if not self._rotation.may_check_early(target):
-            return host.run(command)
-        script = compose.gone_script(
-            self._service, target.instance, step.release.id, target.container
-        )
-        gone = host.start(Command(script, timeout=command.timeout, label="await the old's end"))
-        running = host.start(command)
-        turn = threading.Lock()
-        over = threading.Event()
-
-        def watch() -> None:
-            if gone.wait().ok:
-                with turn:
-                    if not over.is_set():
-                        self._check_anew(target)
-
-        threading.Thread(target=watch, name="gone", daemon=True).start()
-        result = running.wait()
-        with turn:  # nothing may change the balancers behind the back of the next step
-            over.set()
-        return result
-
-    def _check_anew(self, target: Target) -> None:
-        """Let the balancers begin to check: the old container is gone, the new one starts.
-
-        It only makes the wait shorter: that it failed is no reason to stop.
-        """
-        try:
-            self._rotation.check_anew(target)
-        except EvenkeelError as error:
-            self._notice(target.instance.host, f"checks begin later: {error}")
-
-    def _judge(self, result: Result, release: Release, was: str) -> Outcome:
-        containers = compose.read_containers(result.stdout)
-        if was and any(c.id == was for c in containers):
-            return Failed("Compose ended well, but the container is the old one", result.tail(20))
-        if not any(c.release == release.id for c in containers):
-            return Failed(
-                "Compose ended well, but the wanted release does not run", result.tail(20)
-            )
-        return Done()
-
-    def await_healthy(self, step: AwaitHealthy) -> Outcome:
-        """Ask on the host until it is steadily healthy; a failure comes with its last log lines."""
-        instance = step.target.instance
-        host = self._remotes.get(instance.host)
-        health = self._service.health
-        script = compose.health_script(self._service, instance, step.release.id)
-        command = Command(
-            script, timeout=health.timeout + health.min_healthy + 15, label="health check"
-        )
-        with self._peeking(step):
-            result = host.run(command)
-            if result.exit_code is None:
-                result = host.run(command)
-        if result.ok:
-            return Done(result.stdout.strip())
-        return Failed(f"not healthy: {_last_word(result)}", self._logs(instance))
-
-    @contextmanager
-    def _peeking(self, step: AwaitHealthy) -> Iterator[None]:
-        """Meanwhile say every now and then what is wrong with it still: one look, beside."""
-        instance = step.target.instance
-        over = threading.Event()
-        limit = self._service.health.timeout
-        script = compose.health_script(self._service, instance, step.release.id, once=True)
-
-        def look() -> None:
-            pause = FIRST_PEEK
-            while not over.wait(pause):
-                pause = PEEK
-                with contextlib.suppress(EvenkeelError):
-                    result = self._remotes.get(instance.host).run(Command(script, label="peek"))
-                    if not over.is_set() and not result.ok and result.exit_code is not None:
-                        text = _last_word(result)
-                        self._progress(StepProgress(instance.id, step.name, text, limit=limit))
-
-        threading.Thread(target=look, name="peek", daemon=True).start()
-        try:
-            yield
-        finally:
-            over.set()
-
-    def read_logs(self, step: ReadLogs) -> Outcome:
-        """The container's last lines."""
-        return Done(detail=self._logs(step.target.instance))
-
-    def _logs(self, instance: Instance) -> str:
-        script = compose.logs_script(self._service, instance)
-        host = self._remotes.get(instance.host)
-        return host.run(Command(script, label="logs")).stdout.strip()
-
 
 def records_of(
     target: Target, service: Service, pool: Pool
@@ -385,10 +245,6 @@ def records_of(
             **asdict(record),
         }
     return found
-
-
-def _last_word(result: Result) -> str:
-    return (result.stdout.strip().splitlines()[-1:] or [result.tail(1) or "no answer"])[0]
 
 
 def _check(result: Result, what: str) -> None:

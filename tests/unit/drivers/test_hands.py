@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
+from fabfile.drivers import containers, rotation
 from fabfile.drivers import hands as h
-from fabfile.drivers import rotation
 from fabfile.drivers.locks import Locks
 from fabfile.errors import RemoteError
 from fabfile.inventory.model import Drain, Instance
@@ -28,7 +28,7 @@ RUNNING = (
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch):
     monkeypatch.setattr(rotation, "POLL", 0.001)
-    monkeypatch.setattr(h, "SETTLE", 0.0)
+    monkeypatch.setattr(containers, "SETTLE", 0.0)
 
 
 @pytest.fixture
@@ -430,7 +430,8 @@ def test_a_connection_that_breaks_is_followed_by_the_same_again(fleet, lose):
     fleet["web1"].on("compose -p", RUNNING, lose=lose, times=1)
     hands = made(fleet)
     assert hands.do(s.Recreate(target(), NEW)) == s.Done()
-    assert len(fleet["web1"].commands) == (1 if lose == "before" else 2)
+    asked = [command for command in fleet["web1"].commands if "compose -p" in command.script]
+    assert len(asked) == (1 if lose == "before" else 2)
     assert "not known what became of" in hands.notices[0][1]
 
 
@@ -486,7 +487,7 @@ def test_an_unhealthy_instance_shows_its_last_lines(fleet):
 
 
 def test_a_long_wait_for_health_says_what_is_wrong_meanwhile(fleet, monkeypatch):
-    monkeypatch.setattr(h, "FIRST_PEEK", 0.0)
+    monkeypatch.setattr(containers, "FIRST_PEEK", 0.0)
     told = threading.Event()
 
     def checked(command):
@@ -497,7 +498,7 @@ def test_a_long_wait_for_health_says_what_is_wrong_meanwhile(fleet, monkeypatch)
 
     fleet.on("steady_for", checked)
     hands = made(fleet)
-    hands._progress = lambda event: (hands.told.append(event), told.set())
+    hands._containers._progress = lambda event: (hands.told.append(event), told.set())
     assert hands.do(s.AwaitHealthy(target(), NEW)) == s.Done("healthy after 10 ms")
     assert hands.told[0] == StepProgress(
         "web1/app_1", "await-healthy", "/ping answers 503, not 200", limit=60.0
@@ -528,18 +529,68 @@ def test_records_can_be_read_as_json(fleet):
 ANEW = ["set server shop/web1_app_1 state drain", "set server shop/web1_app_1 health down"]
 
 
+class Slowly:
+    """A transport whose `up` is under way for a moment after it was started."""
+
+    def __init__(self, transport):
+        self._transport = transport
+
+    def __getattr__(self, name):
+        return getattr(self._transport, name)
+
+    def start(self, command):
+        running = self._transport.start(command)
+        if "up -d" not in command.script:
+            return running
+        return type("Slow", (), {"wait": lambda _: (time.sleep(0.2), running.wait())[1]})()
+
+
 def recreated(fleet, pool, *, gone=0, the_target=None):
     """A recreate that takes a moment, and whose old container is gone at once (or never)."""
     fleet["web1"].on("docker wait", exit_code=gone)
-
-    def slowly(_command):
-        time.sleep(0.2)
-        return RUNNING
-
-    fleet["web1"].on("up -d", slowly)
+    fleet["web1"].on("up -d", RUNNING)
+    fleet.hosts["web1"] = Slowly(fleet["web1"])
     hands = made(fleet, pool)
     assert isinstance(hands.do(s.Recreate(the_target or target(), NEW)), s.Done)
     return hands
+
+
+HEALTHY = "healthy after 640 ms\n"
+
+
+def asked_after_health(fleet):
+    return [
+        command.timeout for command in fleet["web1"].commands if command.label == "health check"
+    ]
+
+
+def test_its_health_is_asked_for_as_soon_as_the_old_container_is_gone(fleet):
+    fleet["web1"].on("steady_for", HEALTHY)
+    hands = recreated(fleet, FakePool(lb1=[MAINT]))
+    assert len(asked_after_health(fleet)) == 1
+    assert hands.do(s.AwaitHealthy(target(), NEW)) == s.Done("healthy after 640 ms")
+    assert len(asked_after_health(fleet)) == 1
+
+
+def test_who_asked_beside_the_replacement_and_gave_up_is_followed_by_another(fleet):
+    fleet["web1"].on("steady_for", HEALTHY)
+    fleet["web1"].on("steady_for", "no answer yet\n", exit_code=69, times=1)
+    hands = recreated(fleet, FakePool(lb1=[MAINT]))
+    assert hands.do(s.AwaitHealthy(target(), NEW)) == s.Done("healthy after 640 ms")
+    first, second = asked_after_health(fleet)
+    assert first < second <= fakes.SHOP.health.timeout + fakes.SHOP.health.min_healthy + 15
+
+
+def test_the_health_of_a_release_says_nothing_of_another(fleet):
+    fleet["web1"].on("steady_for", "another release runs\n", exit_code=69)
+    fleet["web1"].on("steady_for", HEALTHY, times=1)
+    hands = recreated(fleet, FakePool(lb1=[MAINT]))
+    assert isinstance(hands.do(s.AwaitHealthy(target(), OLD)), s.Failed)
+
+
+def test_nobody_asks_after_health_while_the_old_container_may_answer(fleet):
+    recreated(fleet, FakePool(lb1=[MAINT]), gone=1)
+    assert asked_after_health(fleet) == []
 
 
 def test_checks_begin_when_the_old_container_is_gone(fleet):

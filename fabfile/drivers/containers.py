@@ -1,0 +1,202 @@
+"""Containers: what replaces them, and what asks until they are healthy, for real."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from fabfile.drivers.locks import Locks, check_fence
+from fabfile.drivers.rotation import Rotation
+from fabfile.errors import EvenkeelError
+from fabfile.inventory.model import Instance, Service
+from fabfile.remote.base import Command, Result, Running
+from fabfile.remote.pool import Remotes, Urgent
+from fabfile.rollout.events import StepProgress
+from fabfile.rollout.plan import Release
+from fabfile.rollout.steps import AwaitHealthy, Done, Failed, Outcome, ReadLogs, Recreate
+from fabfile.runtimes import compose
+
+DEADLINE_EXIT = 124
+"""What ``timeout`` on the host exits with; the engine there goes on without the command."""
+FIRST_PEEK, PEEK = 4.0, 9.0
+"""Seconds until somebody is told why an instance is not healthy yet, and between two such looks."""
+SETTLE = 5.0
+"""Seconds beyond stop_grace_period after which an engine left alone has come to rest."""
+AHEAD = 10.0
+"""Seconds that a question after health may go on that was begun beside the replacement."""
+
+
+class Containers:
+    """The containers of one service; thread-safe, one thread for each instance.
+
+    ``project`` is the lock of a host's project: lanes wait for each other here, not on the host.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        remotes: Remotes | Urgent,
+        locks: Locks,
+        rotation: Rotation,
+        project: Callable[[str], threading.Lock],
+        notice: Callable[[str, str], None],
+        progress: Callable[[StepProgress], None],
+    ) -> None:
+        self._service = service
+        self._remotes = remotes
+        self._locks = locks
+        self._rotation = rotation
+        self._project = project
+        self._notice = notice
+        self._progress = progress
+        self._ahead: dict[str, tuple[Release, Running]] = {}
+        """By instance: who has been asking after its health since the old container went."""
+        self.put: dict[str, Release] = {}
+        """By instance: what its container was last made of here."""
+
+    def recreate(self, step: Recreate) -> Outcome:
+        """Replace the container; a broken connection is followed by a look and the same again."""
+        instance, release = step.target.instance, step.release
+        self.put[instance.id] = release
+        self._ahead.pop(instance.id, None)
+        script = self._locks.fence(
+            instance.host,
+            [compose.project_key(self._service)],
+            compose.recreate_script(self._service, instance, release.id, step.target.container),
+        )
+        command = Command(
+            script,
+            timeout=compose.up_timeout(self._service),
+            label=f"docker compose up {instance.name}",
+        )
+        with self._project(instance.host):
+            result = self._up(step, command)
+        check_fence(result)
+        if not result.ok:
+            return Failed(f"{instance.host}: could not recreate {instance.name}", result.tail(50))
+        return _judge(result, release, step.target.container)
+
+    def _up(self, step: Recreate, command: Command) -> Result:
+        host = step.target.instance.host
+        result = self._run_watched(step, command)
+        if result.exit_code in (None, DEADLINE_EXIT):
+            self._notice(host, f"it is not known what became of: {command.label}; asking again")
+            # The engine goes on by itself: let it come to rest, then ask for the same again;
+            # where it is done already, Compose changes nothing.
+            time.sleep(self._service.stop_grace + SETTLE)
+            result = self._remotes.get(host).run(command)
+        return result
+
+    def _run_watched(self, step: Recreate, command: Command) -> Result:
+        """Run ``command``; the moment the old container is gone, what follows it begins beside."""
+        target = step.target
+        host = self._remotes.get(target.instance.host)
+        script = compose.gone_script(
+            self._service, target.instance, step.release.id, target.container
+        )
+        running = host.start(command)
+        gone = host.start(Command(script, timeout=command.timeout, label="await the old's end"))
+        turn = threading.Lock()
+        over = threading.Event()
+
+        def watch() -> None:
+            if gone.wait().ok:
+                with turn:
+                    if not over.is_set():
+                        self._begin_to_ask(step)
+
+        threading.Thread(target=watch, name="gone", daemon=True).start()
+        result = running.wait()
+        with turn:  # nothing may change the balancers behind the back of the next step
+            over.set()
+        return result
+
+    def _begin_to_ask(self, step: Recreate) -> None:
+        """The old container is gone and the new one starts: we and the balancers look for it.
+
+        It only makes the wait shorter: that it failed is no reason to stop.
+        """
+        target, instance = step.target, step.target.instance
+        try:
+            patience = min(AHEAD, self._service.health.timeout)
+            command = self._health(instance, step.release, patience)
+            self._ahead[instance.id] = step.release, self._remotes.get(instance.host).start(command)
+            if self._rotation.may_check_early(target):
+                self._rotation.check_anew(target)
+        except EvenkeelError as error:
+            self._notice(instance.host, f"checks begin later: {error}")
+
+    def await_healthy(self, step: AwaitHealthy) -> Outcome:
+        """Ask on the host until it is steadily healthy; a failure comes with its last log lines."""
+        began = time.monotonic()
+        with self._peeking(step):
+            release, running = self._ahead.pop(step.target.instance.id, (None, None))
+            result = running.wait() if running is not None and release == step.release else None
+            if result is None or not result.ok:
+                result = self._ask_for_health(step, began)
+        if result.ok:
+            return Done(result.stdout.strip())
+        return Failed(f"not healthy: {_last_word(result)}", self._logs(step.target.instance))
+
+    def _ask_for_health(self, step: AwaitHealthy, began: float) -> Result:
+        patience = max(0.0, self._service.health.timeout - (time.monotonic() - began))
+        command = self._health(step.target.instance, step.release, patience)
+        host = self._remotes.get(step.target.instance.host)
+        result = host.run(command)
+        return result if result.exit_code is not None else host.run(command)
+
+    def _health(self, instance: Instance, release: Release, patience: float) -> Command:
+        """Ask for ``patience`` seconds, and for as long as it takes to call it steady."""
+        health = replace(self._service.health, timeout=patience)
+        script = compose.health_script(replace(self._service, health=health), instance, release.id)
+        return Command(script, timeout=patience + health.min_healthy + 15, label="health check")
+
+    @contextmanager
+    def _peeking(self, step: AwaitHealthy) -> Iterator[None]:
+        """Meanwhile say every now and then what is wrong with it still: one look, beside."""
+        instance = step.target.instance
+        over = threading.Event()
+        limit = self._service.health.timeout
+        script = compose.health_script(self._service, instance, step.release.id, once=True)
+
+        def look() -> None:
+            pause = FIRST_PEEK
+            while not over.wait(pause):
+                pause = PEEK
+                with contextlib.suppress(EvenkeelError):
+                    result = self._remotes.get(instance.host).run(Command(script, label="peek"))
+                    if not over.is_set() and not result.ok and result.exit_code is not None:
+                        text = _last_word(result)
+                        self._progress(StepProgress(instance.id, step.name, text, limit=limit))
+
+        threading.Thread(target=look, name="peek", daemon=True).start()
+        try:
+            yield
+        finally:
+            over.set()
+
+    def read_logs(self, step: ReadLogs) -> Outcome:
+        """The container's last lines."""
+        return Done(detail=self._logs(step.target.instance))
+
+    def _logs(self, instance: Instance) -> str:
+        script = compose.logs_script(self._service, instance)
+        host = self._remotes.get(instance.host)
+        return host.run(Command(script, label="logs")).stdout.strip()
+
+
+def _judge(result: Result, release: Release, was: str) -> Outcome:
+    containers = compose.read_containers(result.stdout)
+    if was and any(c.id == was for c in containers):
+        return Failed("Compose ended well, but the container is the old one", result.tail(20))
+    if not any(c.release == release.id for c in containers):
+        return Failed("Compose ended well, but the wanted release does not run", result.tail(20))
+    return Done()
+
+
+def _last_word(result: Result) -> str:
+    return (result.stdout.strip().splitlines()[-1:] or [result.tail(1) or "no answer"])[0]
