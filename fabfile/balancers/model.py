@@ -52,6 +52,8 @@ class ServerReading:
     requests: int
     errors_5xx: int
     backup: bool = False
+    check_port: int = 0
+    """Where its balancer's checks go, if not to where requests go (then it is 0)."""
 
     @property
     def in_rotation(self) -> bool:
@@ -96,3 +98,5 @@ class ServerRecord:
     uweight: int
     admin: Admin
     process: int
+    check_port: int | None = None
+    """As :attr:`ServerReading.check_port`; ``None``: there is none, or it is never touched."""

@@ -66,6 +66,8 @@ class BalancerHand:
         self.balancer = balancer
         self.pins = True
         """Clients may be bound to one server; unless a preflight ruled it out, they are."""
+        self.parks = False
+        """A server that is being replaced can be parked (``change.park``)."""
         self._remotes = remotes
         self._fence = fence
         self._lines: Lines | None = None
@@ -108,6 +110,7 @@ class BalancerHand:
         spec = self.balancer.spec
         text = self._run(preflight.preflight_script(spec), "look at HAProxy", POLL_TIMEOUT)
         self.pins = preflight.pins(spec, text)
+        self.parks = not self.pins and preflight.parks(text)
         return preflight.preflight(self.balancer.id, spec, servers, text)
 
     def sessions(self, server: str) -> list[sessions.Session]:
@@ -287,6 +290,9 @@ def _caught(call: Callable[[], Answer]) -> Answer | EvenkeelError:
 
 
 def record_of(ref: ServerRef, reading: BackendReading) -> ServerRecord:
-    """What has to be put back for ``ref``."""
+    """What has to be put back for ``ref``; that it was left behind parked is no state to keep."""
     server = reading.servers[ref.server]
-    return ServerRecord(ref, server.uweight, server.admin, reading.process)
+    port = 0 if server.check_port == change.PARKED else server.check_port
+    return ServerRecord(
+        ref, server.uweight, server.admin, reading.process, port if server.checked else None
+    )

@@ -76,6 +76,8 @@ class Dropping:
         first = found.reading.admin == "maint" and aim.admin != "maint"
         back = change.admit(record.ref, aim.uweight, aim.admin)
         lines = (*change.admit_first(record.ref, checked=True), *back) if first else back
+        if aim.check_port is not None:
+            lines = (*change.check_at(record.ref, aim.check_port), *lines)
         shown = self._order(record.ref, lines).servers[record.ref.server]
         if not is_restored(aim, shown):
             raise NeedsRepair(f"{record.ref}: is at {said(shown)}, not at {said(aim)}")

@@ -110,8 +110,10 @@ def _undo(unfinished: Unfinished, host: str, name: str, ref: ServerRef) -> Serve
     try:
         raw = json.loads(known.undo[name]) if known else {}
         uweight, admin, process = int(raw["uweight"]), raw["admin"], int(raw["process"])
+        port = raw.get("check_port")
+        port = port if port is None else int(port)
     except (KeyError, TypeError, ValueError):
         return None
     if admin not in ("ready", "drain", "maint") or not 0 <= uweight <= 256:
         return None
-    return ServerRecord(ref, uweight, admin, process)
+    return ServerRecord(ref, uweight, admin, process, port)

@@ -36,6 +36,8 @@ from fabfile.rollout.steps import (
 
 POLL = 0.02
 """Seconds between two readings while something is awaited."""
+PASS = 3.0
+"""Seconds that checks of a server whose container never stopped may take to pass again."""
 SAY_AFTER, SAY_EVERY = 0.5, 1.0
 """Seconds until somebody is told what is waited for, and between two such words."""
 
@@ -64,7 +66,7 @@ class Rotation:
         """Weight 0 or state drain, judged by what is read back."""
 
         def commands(record: ServerRecord) -> Iterable[str]:
-            shut = change.set_state(record.ref, "maint") if step.maint else ()
+            shut = self._shut(record) if step.maint else ()
             if self._mode == "weight":
                 return (*change.set_weight(record.ref, 0), *shut)
             # Drain would let pinned clients into a server that an operator has in maint.
@@ -74,6 +76,13 @@ class Rotation:
         servers = self._order(step.target, commands)
         wrong = [str(ref) for ref, s in servers.items() if not _stays_out(s, step.maint)]
         return Failed(f"still takes requests: {', '.join(wrong)}") if wrong else Done()
+
+    def _shut(self, record: ServerRecord) -> tuple[str, ...]:
+        """Nobody comes through any more: parked, or in maint."""
+        known = record.check_port is not None and record.admin != "maint"
+        if known and self._pool.hands[record.ref.balancer].parks:
+            return change.park(record.ref)
+        return change.set_state(record.ref, "maint")
 
     def shut(self, step: Shut) -> Outcome:
         """Maint, judged by what is read back."""
@@ -126,18 +135,23 @@ class Rotation:
         return not any(self._pool.hands[ref.balancer].pins for ref in target.refs)
 
     def check_anew(self, target: Target) -> None:
-        """Out of maint as a failed server in drain: its balancers begin to check.
+        """A failed server in drain, whose real checks begin.
 
         In maint HAProxy looks at a server only every ``inter``; begun beside the start of the new
         container, that wait is over by the time it answers. Never before the old one is gone:
         its checks would pass, and the next one would come a whole ``inter`` later.
         Raises :class:`EvenkeelError` when a balancer refused.
         """
+        seen, answers = self._look(target)
 
         def commands(record: ServerRecord) -> Iterable[str]:
-            return () if record.admin == "maint" else change.admit_first(record.ref, checked=True)
+            if record.admin == "maint":
+                return ()
+            server = seen[record.ref]
+            waits = server.admin == "drain" and not server.up
+            first = () if waits else change.admit_first(record.ref, checked=True)
+            return (*first, *_checks_back(record, server))
 
-        seen, answers = self._look(target)
         target = self._operators.look(target, answers)
         if all(server.checked for server in seen.values()):
             self._order(target, commands)
@@ -159,7 +173,10 @@ class Rotation:
                 weight = change.set_weight(record.ref, record.uweight)
                 shut = seen.admin == "maint"
                 return weight if shut else (*weight, *change.set_state(record.ref, "maint"))
-            back = change.admit(record.ref, record.uweight, record.admin)
+            back = (
+                *_checks_back(record, seen),
+                *change.admit(record.ref, record.uweight, record.admin),
+            )
             if seen.admin != "maint":  # checked anew since its old container went
                 return back
             return (*change.admit_first(record.ref, checked=seen.checked), *back)
@@ -193,13 +210,31 @@ class Rotation:
             time.sleep(POLL)
 
     def restore(self, step: Restore) -> Outcome:
-        """Recorded weight and state at once: the container never stopped."""
-        target = self._operators.look(step.target, self._answers(step.target))
+        """Recorded weight and state at once: the container never stopped.
+
+        One that was parked is down until its checks have passed, which is waited for a moment: it
+        may have been down before, too.
+        """
+        seen, answers = self._look(step.target)
+        target = self._operators.look(step.target, answers)
         servers = self._order(
-            target, lambda record: change.admit(record.ref, record.uweight, record.admin)
+            target,
+            lambda record: (
+                *_checks_back(record, seen[record.ref]),
+                *change.admit(record.ref, record.uweight, record.admin),
+            ),
         )
         wrong = [str(r.ref) for r in target.servers if not is_restored(r, servers[r.ref])]
-        return Failed(f"not restored: {', '.join(wrong)}") if wrong else Done()
+        if wrong:
+            return Failed(f"not restored: {', '.join(wrong)}")
+        parked = [
+            r.ref for r in target.servers if seen[r.ref].check_port != servers[r.ref].check_port
+        ]
+        ends = time.monotonic() + PASS
+        while any(not servers[ref].up for ref in parked) and time.monotonic() < ends:
+            time.sleep(POLL)
+            servers, _ = self._look(target)
+        return Done()
 
     def _order(self, target: Target, commands: Callable[[ServerRecord], Iterable[str]]) -> Servers:
         """Change every balancer's server of ``target``; what each shows afterwards."""
@@ -264,15 +299,27 @@ def _process(answers: Answers, ref: ServerRef) -> int:
     return answer.process if isinstance(answer, BackendReading) else 0
 
 
+def _checks_back(record: ServerRecord, seen: ServerReading) -> tuple[str, ...]:
+    """Its checks go where they went when it was recorded."""
+    if record.check_port is None or record.check_port == seen.check_port:
+        return ()
+    return change.check_at(record.ref, record.check_port)
+
+
 def _is_out(server: ServerReading) -> bool:
     """It gets no new requests but those of pinned clients."""
     return server.admin in ("drain", "maint") or server.uweight == 0
 
 
 def _stays_out(server: ServerReading, maint: bool) -> bool:
-    return server.admin == "maint" if maint else _is_out(server)
+    if not maint:
+        return _is_out(server)
+    return server.admin == "maint" or (
+        server.admin == "drain" and server.check_port == change.PARKED
+    )
 
 
 def is_restored(record: ServerRecord, server: ServerReading) -> bool:
-    """Weight and state are what was recorded."""
-    return server.uweight == record.uweight and server.admin == record.admin
+    """Weight and state, and where its checks go, are what was recorded."""
+    checked = record.check_port is None or record.check_port == server.check_port
+    return checked and server.uweight == record.uweight and server.admin == record.admin

@@ -201,6 +201,8 @@ def _record(raw: Mapping[str, Any]) -> ServerRecord:
     record = ServerRecord(**{**raw, "ref": ServerRef(**raw["ref"])})
     if type(record.uweight) is not int or not 0 <= record.uweight <= 256:
         raise ValueError(f"not a plan: {record.ref} has the weight {record.uweight!r}")
+    if record.check_port is not None and type(record.check_port) is not int:
+        raise ValueError(f"not a plan: {record.ref} is checked at {record.check_port!r}")
     return record
 
 

@@ -207,6 +207,8 @@ def _is_back(record: ServerRecord, server: FoundServer) -> bool:
     seen = server.reading
     if seen is None or (seen.uweight, seen.admin) != (record.uweight, record.admin):
         return False
+    if record.check_port not in (None, seen.check_port):
+        return False
     return seen.up or record.admin != "ready"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import socket
 import subprocess
@@ -14,11 +15,14 @@ from pathlib import Path
 import pytest
 
 from fabfile.balancers.haproxy.change import (
+    PARKED,
     Expectation,
     admit,
     admit_first,
     change_script,
+    check_at,
     check_change,
+    park,
     set_state,
     set_weight,
     shutdown_sessions,
@@ -221,6 +225,34 @@ def test_a_dead_server_is_never_admitted_and_a_live_one_soon(real: Rig) -> None:
             each.join()
     assert asked[0] > 200
     assert failures == []
+
+
+def test_a_parked_server_gets_nothing_and_its_checks_go_on(real: Rig) -> None:
+    """Its application answers all the while, and a reload changes nothing about it."""
+    ref = real.ref(S1)
+    seen = real.change((*set_weight(ref, 0), *park(ref))).servers[S1]
+    assert (seen.admin, seen.up, seen.check_port) == ("drain", False, PARKED)
+    time.sleep(1.5)  # longer than inter: a check that passed would have raised it
+    before = real.read()
+    assert not before.servers[S1].up
+    assert [real.get() for _ in range(20)] == [200] * 20
+    assert real.read().servers[S1].stot == before.servers[S1].stot
+    real.reload()
+    real.until(lambda reading: reading.process != before.process)
+    after = real.read().servers[S1]
+    assert (after.admin, after.check_port) == ("drain", PARKED)
+    real.until(lambda reading: not reading.servers[S1].up)
+    real.change((*check_at(ref, 0), *admit(ref, 100, "ready")))
+    real.until(lambda reading: reading.servers[S1].in_rotation)
+
+
+def test_the_checks_of_a_server_that_has_none_can_not_be_sent_elsewhere(real: Rig) -> None:
+    """So nobody may try it: ``record_of`` records no port for such a server."""
+    text = re.sub(rf"(server {S1} .*)", r"\1 no-check", real.config())
+    assert real.provision(text)[1] == "reloaded"
+    assert not real.read().servers[S1].checked
+    done = sh(change_script(real.spec, park(real.ref(S1)), read=["app"]))
+    assert done.returncode == 96
 
 
 def test_a_frontend_of_the_same_name_is_not_taken_for_the_backend(real: Rig) -> None:

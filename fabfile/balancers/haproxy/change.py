@@ -18,6 +18,8 @@ from fabfile.errors import BadInput
 from fabfile.inventory.model import BalancerSpec
 from fabfile.remote.quoting import q
 
+PARKED = 1
+"""A port where nothing answers (tcpmux, which nobody runs): a host refuses it without a delay."""
 _ROOM = 8000
 """Characters in one chain; HAProxy reads at most a buffer (16,384) of a line."""
 
@@ -62,6 +64,27 @@ def admit_first(ref: ServerRef, *, checked: bool) -> tuple[str, ...]:
 def admit(ref: ServerRef, uweight: int, admin: Admin) -> tuple[str, ...]:
     """The recorded weight, then the recorded state; may follow :func:`admit_first` at once."""
     return (*set_weight(ref, uweight), *set_state(ref, admin))
+
+
+def park(ref: ServerRef) -> tuple[str, ...]:
+    """Down, in drain, with checks that fail: for a server nobody can be pinned to.
+
+    In maintenance HAProxy pauses checks and looks at the server again only every ``inter``. Checks
+    that fail keep it looking every ``downinter``, so that what comes next is seen at once. A
+    configuration whose check names a port of its own (``http-check connect port``) goes on
+    passing: then the server is up, and in drain all the same.
+    """
+    name = _name(ref)
+    return (
+        f"set server {name} check-port {PARKED}",
+        f"set server {name} state drain",
+        f"set server {name} health down",
+    )
+
+
+def check_at(ref: ServerRef, port: int) -> tuple[str, ...]:
+    """Let checks go to ``port``; 0: to where requests go."""
+    return (f"set server {_name(ref)} check-port {port}",)
 
 
 def shutdown_sessions(ref: ServerRef) -> tuple[str, ...]:

@@ -242,6 +242,7 @@ def _server(row: Row, state: Row, earlier: Sequence[Row]) -> ServerReading:
         requests=sum(_sum(f"hrsp_{kind}", row, *earlier) for kind in _ANSWERS),
         errors_5xx=_sum("hrsp_5xx", row, *earlier),
         backup=row["bck"] == "1",
+        check_port=_int(state.get("srv_check_port", "")),
     )
 
 

@@ -6,6 +6,7 @@ it can be read) for what HAProxy never tells at runtime, such as ``on-marked-dow
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -118,6 +119,19 @@ def pins(spec: BalancerSpec, text: str) -> bool:
     """
     configured = read_configuration(dict(sections(text)).get("config", ""), spec.backend)
     return configured is None or configured.pins
+
+
+PARKS_SINCE = (2, 4)
+"""Before, `set server … check-port` was refused unless the configuration had a port of its own."""
+
+
+def parks(text: str) -> bool:
+    """Whether this HAProxy's checks can be sent elsewhere, from :func:`preflight_script`'s output.
+
+    Raises what :func:`observe.parse_poll` raises.
+    """
+    numbers = re.match(r"(\d+)\.(\d+)", parse_poll(text).info.get("Version", ""))
+    return numbers is not None and (int(numbers[1]), int(numbers[2])) >= PARKS_SINCE
 
 
 def _placed(balancer_id: str, item: Finding) -> Finding:

@@ -20,6 +20,8 @@ from fabfile.drivers.simulated.timing import Timing
 from fabfile.rollout.plan import Plan, Release
 from fabfile.rollout.recovery import Found, FoundInstance, FoundServer, Journal
 
+PARKED = 1
+"""As HAProxy's: a port where nobody answers."""
 Process = Iterator[float]
 """Something that takes time: yields how many seconds to wait before it goes on."""
 
@@ -63,6 +65,7 @@ class Server:
     """Balancer and backend."""
     name: str = ""
     """In full."""
+    check_port: int = 0
 
     def __post_init__(self) -> None:
         self.key = (self.ref.balancer, self.ref.backend)
@@ -83,6 +86,11 @@ class Server:
         """It takes requests of pinned clients at most."""
         return self.admin != "ready" or self.uweight == 0
 
+    @property
+    def shut(self) -> bool:
+        """Nobody's requests reach it: in maint, or parked where nobody is pinned."""
+        return self.admin == "maint" or (self.admin == "drain" and self.check_port == PARKED)
+
     def sessions(self, now: float) -> int:
         """Requests in flight, old processes included."""
         self.ends = [end for end in self.ends if end > now] if self.ends else self.ends
@@ -92,7 +100,8 @@ class Server:
     def reading(self, now: float) -> ServerReading:
         """As its balancer would tell."""
         # By position, since a large fleet is read a million times: name, address, up, checked,
-        # admin, weight, uweight, iweight, scur, qcur, stot, requests, errors_5xx, backup.
+        # admin, weight, uweight, iweight, scur, qcur, stot, requests, errors_5xx, backup,
+        # check_port.
         return ServerReading(
             self.ref.server,
             "",
@@ -108,6 +117,7 @@ class Server:
             self.stot,
             self.errors,
             self.backup,
+            self.check_port,
         )
 
 
@@ -261,8 +271,22 @@ class Fleet:
         server.up = up
         self.changed[server] = None
 
+    def park(self, server: Server) -> None:
+        """In drain, and down, since its checks go where nobody answers."""
+        server.check_port = PARKED
+        self.change(server, admin="drain")
+        self.mark(server, up=False)
+
+    def unpark(self, server: Server) -> None:
+        """Its checks go where they went in the beginning."""
+        if server.check_port == PARKED:
+            server.check_port = 0
+            self.spawn(self.check(server))
+
     def passes(self, server: Server) -> bool:
         """Whether a check by its balancer would pass now."""
+        if server.check_port == PARKED:
+            return False
         container = self.containers.get(server.instance)
         if container is None:
             return True
@@ -278,6 +302,7 @@ class Fleet:
     def admit(self, server: Server, record: ServerRecord) -> None:
         """Recorded weight and state; what was in maint has to pass its checks first."""
         was = server.admin
+        self.unpark(server)
         self.change(server, record.uweight, record.admin)
         if record.admin == "maint":
             return
@@ -288,6 +313,7 @@ class Fleet:
     def restore(self, server: Server, record: ServerRecord) -> None:
         """Recorded weight and state at once."""
         was = server.admin
+        self.unpark(server)
         self.change(server, record.uweight, record.admin)
         if was == "maint" != record.admin:
             self.mark(server, up=not server.checked or self.passes(server))
@@ -299,6 +325,7 @@ class Fleet:
             for server in servers.values() if name == balancer else ():
                 server.old, server.ends = server.old + server.ends, []
                 if not keeps:
+                    server.check_port = 0
                     self.change(server, server.iweight, "ready")
                     # A balancer that has just started takes every server for up.
                     self.mark(server, up=True)

@@ -163,7 +163,10 @@ class Hands:
 
     def _put_out(self, server: Server, record: ServerRecord) -> None:
         self._lower(server, record)
-        self._fleet.change(server, admin="maint")
+        if record.check_port is not None and server.checked and server.admin != "maint":
+            self._fleet.park(server)
+        else:
+            self._fleet.change(server, admin="maint")
 
     def _lower(self, server: Server, _: ServerRecord) -> None:
         if server.admin == "ready" and self._mode == "weight":
@@ -178,7 +181,11 @@ class Hands:
         return self._change(step, self._fleet.admit)
 
     def _restore(self, step: Restore) -> Act:
-        return self._change(step, self._fleet.restore)
+        parked = [server for server in self._servers(step.target) if not server.up]
+        outcome = yield from self._change(step, self._fleet.restore)
+        if parked:
+            yield self._timing.admit  # their checks have to pass again
+        return outcome
 
     def _cut(self, step: Cut) -> Act:
         closed = 0
@@ -206,7 +213,7 @@ class Hands:
             if fleet.silent and (lost := (yield from self._unanswered(step.target))):
                 return lost
             waited = fleet.now - began
-            undone = [s.ref for s in servers if not (s.admin == "maint" if step.maint else s.out)]
+            undone = [s.ref for s in servers if not (s.shut if step.maint else s.out)]
             if undone:
                 return Reverted(_balancers(undone), waited)
             busy = {s.ref: n for s in servers if s.ends or s.old if (n := s.sessions(fleet.now))}
@@ -226,7 +233,8 @@ class Hands:
                 return lost
             undone, down = [], []
             for record, server in zip(records, servers, strict=True):
-                if server.admin != record.admin or server.uweight != record.uweight:
+                port = record.check_port not in (None, server.check_port)
+                if port or server.admin != record.admin or server.uweight != record.uweight:
                     undone.append(record.ref)
                 elif not server.up and record.admin == "ready":
                     down.append(record.ref)
@@ -251,6 +259,8 @@ class Hands:
         if container.running:
             self._watch(step, fleet)
             fleet.stop(container)
+            for server in self._servers(step.target):
+                fleet.unpark(server)
         yield self._timing.recreate
         if host in fleet.unreachable and fleet.rng.random() < 0.5:
             yield self._timing.connect_timeout

@@ -36,6 +36,15 @@ def test_a_server_that_waits_for_its_fresh_checks_is_not_up() -> None:
     assert (server.admin, server.up) == ("drain", False)
 
 
+def test_a_server_whose_checks_go_elsewhere_says_where() -> None:
+    text = reply("poll_down")
+    servers = read_backend("lb1", "app", text.replace("26101 - 0 0 -", "26101 - 0 1 -")).servers
+    assert {server.check_port for server in servers.values()} == {0, 1}
+    assert servers["web1_app_1"].check_port == 1
+    older = read_backend("lb1", "app", text.replace("srv_check_port", "srv_something"))
+    assert older.servers["web1_app_1"].check_port == 0
+
+
 def test_requests_of_a_process_of_before_a_reload_keep_a_server_busy() -> None:
     reading = read_backend("lb1", "app", reply("poll_old_worker"))
     assert reading.process == 416

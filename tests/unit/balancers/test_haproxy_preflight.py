@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from fabfile.balancers.haproxy.configured import ports, read_configuration
-from fabfile.balancers.haproxy.preflight import preflight
+from fabfile.balancers.haproxy.preflight import parks, preflight
 from fabfile.inventory.model import BalancerSpec
 
 REPLIES = Path(__file__).parent / "replies"
@@ -129,3 +130,13 @@ def test_facts_come_from_defaults_unless_the_backend_says_otherwise() -> None:
 def test_ports_of_a_configuration_are_known_by_backend_and_server() -> None:
     text = "backend b\n server s h:3001 check\n server t [::1]:3002\n server u h\n"
     assert ports(text) == {"b/s": 3001, "b/t": 3002}
+
+
+@pytest.mark.parametrize(
+    ("version", "parked"),
+    [("3.0.11-1+deb13u3", True), ("2.4.0", True), ("2.3.9", False), ("1.8.30", False)],
+)
+def test_checks_can_be_sent_elsewhere_since_2_4(version: str, *, parked: bool) -> None:
+    text = (REPLIES / "preflight_app.txt").read_text()
+    told = re.sub(r"(?m)^Version: .*", f"Version: {version}", text)
+    assert parks(told) is parked

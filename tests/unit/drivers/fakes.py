@@ -66,8 +66,8 @@ def ref(balancer="lb1"):
     return ServerRef(balancer, "shop", "web1_app_1")
 
 
-def record(balancer="lb1", uweight=100, admin="ready"):
-    return ServerRecord(ref(balancer), uweight, admin, 7)
+def record(balancer="lb1", uweight=100, admin="ready", check_port=None):
+    return ServerRecord(ref(balancer), uweight, admin, 7, check_port)
 
 
 def target(*records, instance=None):
@@ -82,14 +82,14 @@ def plan(*targets, **changes):
 class FakePool:
     """Each reading is the next of ``shows`` (the last one stays); changes are remembered."""
 
-    def __init__(self, service=SHOP, *, pins=True, **shows):
+    def __init__(self, service=SHOP, *, pins=True, parks=False, **shows):
         self.shows = {name: list(states) for name, states in shows.items()}
         self.changes = []
         self.findings = []
         self.closed = False
         self.reads = 0
         self.hands = {
-            b.id: type("Hand", (), {"balancer": b, "pins": pins})()
+            b.id: type("Hand", (), {"balancer": b, "pins": pins, "parks": parks})()
             for host in service.hosts
             for b in service.balancers_of(host)
         }

@@ -125,6 +125,7 @@ def _check_put_back(plan: Plan, fleet: Fleet, broken: set[str]) -> None:
         server = fleet.servers[record.ref]
         if server.instance not in broken:
             assert now[record.ref] == (record.uweight, record.admin), record.ref
+            assert server.check_port == 0, record.ref
             container = fleet.containers.get(server.instance)
             if record.admin == "ready" and container is not None and container.healthy:
                 assert server.up, record.ref
@@ -183,6 +184,12 @@ LONG = Traffic(1.0, 5.0, 20.0)
 IMPATIENT = Drain(sticky_grace=0.3, timeout=1.0)
 
 
+def _parked(plan: Plan) -> Plan:
+    """Behind balancers that pin nobody and whose checks can be sent elsewhere."""
+    drain = replace(plan.drain, sticky_grace=0.0)
+    return replace(fleets.recorded(plan, check_port=0), drain=drain)
+
+
 def restart(plan: Plan) -> Plan:
     """The same plan as a restart: containers go, releases stay."""
     return replace(
@@ -212,6 +219,16 @@ SCENARIOS = (
         "nobody-pinned", fleets.plan(2, drain=Drain(sticky_grace=0.0)), Traffic(6.0, 0.01, 0.8)
     ),
     Scenario("nobody-pinned-drain-mode", fleets.plan(2, drain=Drain("drain", 0.0))),
+    Scenario("parked", _parked(fleets.plan(2)), Traffic(6.0, 0.01, 0.8)),
+    Scenario("parked-self", _parked(fleets.plan(2, 2, "self"))),
+    Scenario("parked-drain-mode", _parked(fleets.plan(2, drain=Drain("drain")))),
+    Scenario("parked-failing", _parked(fleets.plan(3)), bad=("2-web3/app_1",), goes=False),
+    Scenario(
+        "parked-abort",
+        _parked(fleets.plan(2, drain=replace(IMPATIENT, on_timeout="abort"))),
+        busy=STUCK,
+        goes=False,
+    ),
     Scenario("long-requests", fleets.plan(2, drain=Drain(timeout=60.0)), LONG),
     Scenario("failing-rolls-back", fleets.plan(3), bad=("2-web3/app_1",), goes=False),
     Scenario(

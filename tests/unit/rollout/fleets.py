@@ -150,7 +150,7 @@ class Oracle:
             for server in servers:
                 if server.sessions(fleet.now):
                     self.wrong.append(f"{name} stopped with requests in flight: {server}")
-                if server.admin != "maint":
+                if not server.shut:
                     self.wrong.append(f"{name} stopped while a balancer could send: {server}")
         if isinstance(step, TakeOut | Shut) and not self.plan.allow_outage:
             self._check_capacity(step, fleet)
@@ -209,7 +209,8 @@ def plans(draw: st.DrawFn) -> Plan:
     for record in made.baseline:
         admin = draw(st.sampled_from(["ready"] * 6 + ["drain", "maint"]))
         uweight = draw(st.sampled_from([1, 100, 100, 256, 0]))
-        records[record.ref] = replace(record, admin=admin, uweight=uweight)
+        port = draw(st.sampled_from([None, 0]))
+        records[record.ref] = replace(record, admin=admin, uweight=uweight, check_port=port)
     kinds = st.sampled_from(["change"] * 6 + ["current", "first"])
     return replace(
         made,
