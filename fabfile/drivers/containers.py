@@ -16,7 +16,7 @@ from fabfile.inventory.model import Instance, Service
 from fabfile.remote.base import Command, Result, Running
 from fabfile.remote.pool import Remotes, Urgent
 from fabfile.rollout.events import StepProgress
-from fabfile.rollout.plan import Release
+from fabfile.rollout.plan import Release, Target
 from fabfile.rollout.steps import AwaitHealthy, Done, Failed, Outcome, ReadLogs, Recreate
 from fabfile.runtimes import compose
 
@@ -104,10 +104,14 @@ class Containers:
         over = threading.Event()
 
         def watch() -> None:
-            if gone.wait().ok:
+            if not gone.wait().ok:
+                return
+            with turn:
+                asking = None if over.is_set() else self._ask_once(step)
+            if asking is not None and asking.wait().ok:
                 with turn:
                     if not over.is_set():
-                        self._begin_to_ask(step)
+                        self._let_checks_begin(step.target)
 
         threading.Thread(target=watch, name="gone", daemon=True).start()
         result = running.wait()
@@ -115,20 +119,28 @@ class Containers:
             over.set()
         return result
 
-    def _begin_to_ask(self, step: Recreate) -> None:
-        """The old container is gone and the new one starts: we and the balancers look for it.
+    def _ask_once(self, step: Recreate) -> Running | None:
+        """The old container is gone and the new one starts: ask until it is healthy once."""
+        instance = step.target.instance
+        command = self._health(instance, step.release, min(AHEAD, self._service.health.timeout), 0)
+        with contextlib.suppress(EvenkeelError):  # whoever awaits its health asks anew
+            running = self._remotes.get(instance.host).start(command)
+            self._ahead[instance.id] = step.release, running
+            return running
+        return None
 
-        It only makes the wait shorter: that it failed is no reason to stop.
+    def _let_checks_begin(self, target: Target) -> None:
+        """It answers: those of its balancers may begin to look, too.
+
+        No sooner, since a check that meets a container whose network is not up yet hangs for a
+        second. It only makes the wait shorter: that it failed is no reason to stop.
         """
-        target, instance = step.target, step.target.instance
+        if not self._rotation.may_check_early(target):
+            return
         try:
-            patience = min(AHEAD, self._service.health.timeout)
-            command = self._health(instance, step.release, patience)
-            self._ahead[instance.id] = step.release, self._remotes.get(instance.host).start(command)
-            if self._rotation.may_check_early(target):
-                self._rotation.check_anew(target)
+            self._rotation.check_anew(target)
         except EvenkeelError as error:
-            self._notice(instance.host, f"checks begin later: {error}")
+            self._notice(target.instance.host, f"checks begin later: {error}")
 
     def await_healthy(self, step: AwaitHealthy) -> Outcome:
         """Ask on the host until it is steadily healthy; a failure comes with its last log lines."""
@@ -136,6 +148,9 @@ class Containers:
         with self._peeking(step):
             release, running = self._ahead.pop(step.target.instance.id, (None, None))
             result = running.wait() if running is not None and release == step.release else None
+            if result is not None and result.ok and self._service.health.min_healthy > 0:
+                self._let_checks_begin(step.target)
+                result = None
             if result is None or not result.ok:
                 result = self._ask_for_health(step, began)
         if result.ok:
@@ -144,16 +159,19 @@ class Containers:
 
     def _ask_for_health(self, step: AwaitHealthy, began: float) -> Result:
         patience = max(0.0, self._service.health.timeout - (time.monotonic() - began))
-        command = self._health(step.target.instance, step.release, patience)
+        steady = self._service.health.min_healthy
+        command = self._health(step.target.instance, step.release, patience, steady)
         host = self._remotes.get(step.target.instance.host)
         result = host.run(command)
         return result if result.exit_code is not None else host.run(command)
 
-    def _health(self, instance: Instance, release: Release, patience: float) -> Command:
-        """Ask for ``patience`` seconds, and for as long as it takes to call it steady."""
-        health = replace(self._service.health, timeout=patience)
+    def _health(
+        self, instance: Instance, release: Release, patience: float, steady: float
+    ) -> Command:
+        """Ask for ``patience`` seconds, until it is healthy for ``steady`` seconds."""
+        health = replace(self._service.health, timeout=patience, min_healthy=steady)
         script = compose.health_script(replace(self._service, health=health), instance, release.id)
-        return Command(script, timeout=patience + health.min_healthy + 15, label="health check")
+        return Command(script, timeout=patience + steady + 15, label="health check")
 
     @contextmanager
     def _peeking(self, step: AwaitHealthy) -> Iterator[None]:

@@ -135,12 +135,10 @@ class Rotation:
         return not any(self._pool.hands[ref.balancer].pins for ref in target.refs)
 
     def check_anew(self, target: Target) -> None:
-        """A failed server in drain, whose real checks begin.
+        """A failed server in drain, whose real checks begin; may be said again.
 
-        In maint HAProxy looks at a server only every ``inter``; begun beside the start of the new
-        container, that wait is over by the time it answers. Never before the old one is gone:
-        its checks would pass, and the next one would come a whole ``inter`` later.
-        Raises :class:`EvenkeelError` when a balancer refused.
+        Never before the old container is gone: its checks would pass, and the next one would come a
+        whole ``inter`` later. Raises :class:`EvenkeelError` when a balancer refused.
         """
         seen, answers = self._look(target)
 
@@ -148,8 +146,9 @@ class Rotation:
             if record.admin == "maint":
                 return ()
             server = seen[record.ref]
-            waits = server.admin == "drain" and not server.up
-            first = () if waits else change.admit_first(record.ref, checked=True)
+            stays_up = server.up and server.check_port == change.PARKED
+            begun = server.admin == "drain" and not stays_up
+            first = () if begun else change.admit_first(record.ref, checked=True)
             return (*first, *_checks_back(record, server))
 
         target = self._operators.look(target, answers)

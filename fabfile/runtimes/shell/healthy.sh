@@ -31,9 +31,18 @@ look() {
         *) wrong="the container's own health check says $2"; return 1 ;;
     esac
 }
+# Hundredths of a second for one answer. What is sent to a container whose network is not up yet is
+# lost, and TCP says it again only after a second: until the first answer, nobody waits for that.
+limit=15
 ask() {
-    answer=$(curl -q -s -g --noproxy '*' -m 2 -w '\n%{http_code}' "http://$address$path" 2>/dev/null) ||
-        { wrong="$path does not answer"; return 1; }
+    [ -z "$steady" ] || limit=200
+    answer=$(curl -q -s -g --noproxy '*' -m "$((limit / 100)).$((limit / 10 % 10))$((limit % 10))" \
+        -w '\n%{http_code}' "http://$address$path" 2>/dev/null) || {
+        # 28: it took too long. The next one may take longer: a slow answer is an answer, too.
+        [ $? -ne 28 ] || limit=$((limit < 130 ? limit * 3 / 2 : 200))
+        wrong="$path does not answer"
+        return 1
+    }
     code=${answer##*
 }
     [ "$code" = "$status" ] || { wrong="$path answers $code, not $status"; return 1; }
