@@ -55,6 +55,8 @@ class Containers:
         self._progress = progress
         self._ahead: dict[str, tuple[Release, Running]] = {}
         """By instance: who has been asking after its health since the old container went."""
+        self._beginning: dict[str, threading.Thread] = {}
+        """By instance: who tells its balancers to look for it."""
         self.put: dict[str, Release] = {}
         """By instance: what its container was last made of here."""
 
@@ -78,7 +80,10 @@ class Containers:
         check_fence(result)
         if not result.ok:
             return Failed(f"{instance.host}: could not recreate {instance.name}", result.tail(50))
-        return _judge(result, release, step.target.container)
+        outcome = _judge(result, release, step.target.container)
+        if isinstance(outcome, Done):
+            self._let_checks_begin(step.target)
+        return outcome
 
     def _up(self, step: Recreate, command: Command) -> Result:
         host = step.target.instance.host
@@ -92,7 +97,7 @@ class Containers:
         return result
 
     def _run_watched(self, step: Recreate, command: Command) -> Result:
-        """Run ``command``; the moment the old container is gone, what follows it begins beside."""
+        """Run ``command``; the moment the old container is gone, its successor is asked after."""
         target = step.target
         host = self._remotes.get(target.instance.host)
         script = compose.gone_script(
@@ -104,74 +109,71 @@ class Containers:
         over = threading.Event()
 
         def watch() -> None:
-            if not gone.wait().ok:
-                return
-            with turn:
-                asking = None if over.is_set() else self._ask_once(step)
-            if asking is not None and asking.wait().ok:
+            if gone.wait().ok:
                 with turn:
                     if not over.is_set():
-                        self._let_checks_begin(step.target)
+                        self._ask_ahead(step)
 
         threading.Thread(target=watch, name="gone", daemon=True).start()
         result = running.wait()
-        with turn:  # nothing may change the balancers behind the back of the next step
+        with turn:
             over.set()
         return result
 
-    def _ask_once(self, step: Recreate) -> Running | None:
-        """The old container is gone and the new one starts: ask until it is healthy once."""
-        instance = step.target.instance
-        command = self._health(instance, step.release, min(AHEAD, self._service.health.timeout), 0)
+    def _ask_ahead(self, step: Recreate) -> None:
+        """Begin to ask beside Compose; it only makes the wait shorter."""
+        patience = min(AHEAD, self._service.health.timeout)
         with contextlib.suppress(EvenkeelError):  # whoever awaits its health asks anew
-            running = self._remotes.get(instance.host).start(command)
-            self._ahead[instance.id] = step.release, running
-            return running
-        return None
+            host = self._remotes.get(step.target.instance.host)
+            running = host.start(self._health(step.target.instance, step.release, patience))
+            self._ahead[step.target.instance.id] = step.release, running
 
     def _let_checks_begin(self, target: Target) -> None:
-        """It answers: those of its balancers may begin to look, too.
+        """Its balancers may begin to look, beside the start of what is in the container.
 
-        No sooner, since a check that meets a container whose network is not up yet hangs for a
-        second. It only makes the wait shorter: that it failed is no reason to stop.
+        No sooner: a check that meets a container whose network is not up yet hangs for a second,
+        until TCP says again what was lost. It only makes the wait shorter: that it failed is no
+        reason to stop.
         """
-        if not self._rotation.may_check_early(target):
-            return
-        try:
-            self._rotation.check_anew(target)
-        except EvenkeelError as error:
-            self._notice(target.instance.host, f"checks begin later: {error}")
+
+        def begin() -> None:
+            try:
+                self._rotation.check_anew(target)
+            except EvenkeelError as error:
+                self._notice(target.instance.host, f"checks begin later: {error}")
+
+        if self._rotation.may_check_early(target):
+            self._beginning[target.instance.id] = thread = threading.Thread(target=begin)
+            thread.start()
 
     def await_healthy(self, step: AwaitHealthy) -> Outcome:
         """Ask on the host until it is steadily healthy; a failure comes with its last log lines."""
         began = time.monotonic()
+        name = step.target.instance.id
         with self._peeking(step):
-            release, running = self._ahead.pop(step.target.instance.id, (None, None))
+            release, running = self._ahead.pop(name, (None, None))
             result = running.wait() if running is not None and release == step.release else None
-            if result is not None and result.ok and self._service.health.min_healthy > 0:
-                self._let_checks_begin(step.target)
-                result = None
             if result is None or not result.ok:
                 result = self._ask_for_health(step, began)
+        beginning = self._beginning.pop(name, None)
+        if beginning is not None:  # nothing may change the balancers behind the next step's back
+            beginning.join()
         if result.ok:
             return Done(result.stdout.strip())
         return Failed(f"not healthy: {_last_word(result)}", self._logs(step.target.instance))
 
     def _ask_for_health(self, step: AwaitHealthy, began: float) -> Result:
         patience = max(0.0, self._service.health.timeout - (time.monotonic() - began))
-        steady = self._service.health.min_healthy
-        command = self._health(step.target.instance, step.release, patience, steady)
+        command = self._health(step.target.instance, step.release, patience)
         host = self._remotes.get(step.target.instance.host)
         result = host.run(command)
         return result if result.exit_code is not None else host.run(command)
 
-    def _health(
-        self, instance: Instance, release: Release, patience: float, steady: float
-    ) -> Command:
-        """Ask for ``patience`` seconds, until it is healthy for ``steady`` seconds."""
-        health = replace(self._service.health, timeout=patience, min_healthy=steady)
+    def _health(self, instance: Instance, release: Release, patience: float) -> Command:
+        """Ask for ``patience`` seconds, and for as long as it takes to call it steady."""
+        health = replace(self._service.health, timeout=patience)
         script = compose.health_script(replace(self._service, health=health), instance, release.id)
-        return Command(script, timeout=patience + steady + 15, label="health check")
+        return Command(script, timeout=patience + health.min_healthy + 15, label="health check")
 
     @contextmanager
     def _peeking(self, step: AwaitHealthy) -> Iterator[None]:

@@ -1,9 +1,4 @@
 # Replace the container of $service in $project; says what runs afterwards.
-# A Compose or an engine that was interrupted leaves a container behind that never started. The next
-# Compose would remove it and give its name to another one at the same time, which fails.
-docker ps -aq --filter "label=com.docker.compose.project=$project" \
-    --filter "label=com.docker.compose.service=$service" --filter status=created \
-    | xargs -r docker rm >/dev/null 2>&1
 # The container $was (empty: none) goes although nothing about it has changed. Once it is gone, this
 # may be run again and replaces nothing more.
 anew=
@@ -16,6 +11,17 @@ up() {
 }
 # Whoever asked may be gone by now. A Compose whose words nobody takes dies of it, between the end of
 # the old container and the start of the new one.
-status=$( { up | { trap '' PIPE; cat || cat >/dev/null; } >&2; } 9>&1 )
-[ "$status" = 0 ] || exit 70
+replaced() {
+    status=$( { up | { trap '' PIPE; cat || cat >/dev/null; } >&2; } 9>&1 )
+    [ "$status" = 0 ]
+}
+# A Compose or an engine that was interrupted leaves a container behind that never started. The next
+# Compose removes it and gives its name to another one at the same time, which may fail.
+cleared() {
+    left=$(docker ps -aq --filter "label=com.docker.compose.project=$project" \
+        --filter "label=com.docker.compose.service=$service" --filter status=created)
+    [ -n "$left" ] && docker rm $left >/dev/null 2>&1
+    [ -n "$left" ]
+}
+replaced || { cleared && replaced; } || exit 70
 list_containers

@@ -38,7 +38,7 @@ def fleet(tmp_path):
     return found
 
 
-def made(fleet, pool=None, the_plan=None, keys=("project.srv.shop",), service=fakes.SHOP):
+def made(fleet, pool=None, the_plan=None, keys=("project.srv.shop",)):
     locks = Locks(fleet.remotes, "r1", [], {})
     locks._tokens = {
         host: dict.fromkeys((*keys, "backend.run.haproxy.admin.sock.shop"), "r1 1")
@@ -47,7 +47,7 @@ def made(fleet, pool=None, the_plan=None, keys=("project.srv.shop",), service=fa
     notices, told = [], []
     found = h.Hands(
         the_plan or plan(),
-        service,
+        fakes.SHOP,
         fleet.remotes,
         locks,
         pool or FakePool(lb1=[server()]),
@@ -545,13 +545,15 @@ class Slowly:
         return type("Slow", (), {"wait": lambda _: (time.sleep(0.2), running.wait())[1]})()
 
 
-def recreated(fleet, pool, *, gone=0, the_target=None, service=fakes.SHOP):
+def recreated(fleet, pool, *, gone=0, the_target=None):
     """A recreate that takes a moment, and whose old container is gone at once (or never)."""
     fleet["web1"].on("docker wait", exit_code=gone)
     fleet["web1"].on("up -d", RUNNING)
     fleet.hosts["web1"] = Slowly(fleet["web1"])
-    hands = made(fleet, pool, service=service)
+    hands = made(fleet, pool)
     assert isinstance(hands.do(s.Recreate(the_target or target(), NEW)), s.Done)
+    for beginning in hands._containers._beginning.values():
+        beginning.join()
     return hands
 
 
@@ -566,22 +568,10 @@ def asked_after_health(fleet):
 
 def test_its_health_is_asked_for_as_soon_as_the_old_container_is_gone(fleet):
     fleet["web1"].on("steady_for", HEALTHY)
-    quick = replace(fakes.SHOP, health=replace(fakes.SHOP.health, min_healthy=0.0))
-    hands = recreated(fleet, FakePool(lb1=[MAINT]), service=quick)
+    hands = recreated(fleet, FakePool(lb1=[MAINT]))
     assert len(asked_after_health(fleet)) == 1
     assert hands.do(s.AwaitHealthy(target(), NEW)) == s.Done("healthy after 640 ms")
     assert len(asked_after_health(fleet)) == 1
-
-
-def test_one_that_has_to_stay_healthy_is_asked_again_while_its_balancers_look(fleet):
-    fleet["web1"].on("steady_for", HEALTHY)
-    pool = FakePool(lb1=[MAINT], pins=False)
-    hands = recreated(fleet, pool)
-    assert pool.changes == [{"lb1": ANEW}]
-    assert hands.do(s.AwaitHealthy(target(), NEW)) == s.Done("healthy after 640 ms")
-    once, steadily = (c for c in fleet["web1"].scripts if "steady_for=" in c)
-    assert "steady_for=0\n" in once
-    assert "steady_for=200\n" in steadily
 
 
 def test_who_asked_beside_the_replacement_and_gave_up_is_followed_by_another(fleet):
@@ -605,22 +595,18 @@ def test_nobody_asks_after_health_while_the_old_container_may_answer(fleet):
     assert asked_after_health(fleet) == []
 
 
-def test_checks_begin_when_the_new_container_answers(fleet):
+def test_checks_begin_when_the_container_was_replaced(fleet):
+    fleet["web1"].on("steady_for", HEALTHY)
     pool = FakePool(lb1=[MAINT], pins=False)
-    recreated(fleet, pool)
+    hands = recreated(fleet, pool)
+    assert isinstance(hands.do(s.AwaitHealthy(target(), NEW)), s.Done)
     assert pool.changes == [{"lb1": ANEW}]
 
 
-def test_they_do_not_begin_before_it_answers(fleet):
-    fleet["web1"].on("steady_for", "no answer yet\n", exit_code=69)
+def test_they_do_not_begin_while_nobody_knows_that_it_was(fleet):
+    fleet["web1"].on("up -d", exit_code=70)
     pool = FakePool(lb1=[MAINT], pins=False)
-    recreated(fleet, pool)
-    assert pool.changes == []
-
-
-def test_they_do_not_begin_while_nobody_knows_that_it_is_gone(fleet):
-    pool = FakePool(lb1=[MAINT], pins=False)
-    recreated(fleet, pool, gone=1)
+    assert isinstance(made(fleet, pool).do(s.Recreate(target(), NEW)), s.Failed)
     assert pool.changes == []
 
 
