@@ -5,7 +5,7 @@ docker version --format '{{.Server.Version}}' 2>&1
 say compose
 docker compose version --short 2>&1
 say tools
-for tool in curl flock gzip tar timeout; do command -v $tool >/dev/null || echo $tool; done
+for tool in awk curl flock gzip tar timeout; do command -v $tool >/dev/null || echo $tool; done
 say disk
 df -Pk /var/lib/docker 2>/dev/null | tail -n 1
 df -Pk "$folder" 2>/dev/null | tail -n 1
@@ -20,11 +20,11 @@ fi
 [ -e "$folder/docker-compose.yml" ] && echo provisioned
 say current
 for link in "$folder"/current/*; do
-    [ -L "$link" ] && echo "$(basename "$link") $(basename "$(readlink "$link")")"
+    [ -L "$link" ] && release=$(readlink "$link") && echo "${link##*/} ${release##*/}"
 done
 say closed
 for file in "$folder"/current/*/env; do [ -e "$file" ] && [ ! -r "$file" ] && echo "$file"; done
 say kept
-for file in "$folder"/releases/*/release.json; do [ -e "$file" ] && cat "$file"; done
+cat "$folder"/releases/*/release.json 2>/dev/null
 say containers
 list_containers

@@ -2,14 +2,17 @@
 # or last ran, in seconds since 1970: assemble.sh and stage.sh renew its folder's mtime. $root.
 say() { printf '\n== %s\n' "$1"; }
 say releases
-for file in "$folder"/releases/*/release.json; do
-    [ -e "$file" ] || continue
-    used=$(stat -c %Y "${file%/*}") && printf '%s %s ' "$(basename "${file%/*}")" "$used" &&
-        head -n 1 "$file" && echo
-done
+stat -c '%Y %n' "$folder"/releases/*/ 2>/dev/null | awk '{
+    path = substr($0, length($1) + 2)
+    sub("/+$", "", path)
+    name = path
+    sub(".*/", "", name)
+    if ((getline record < (path "/release.json")) > 0) print name, $1, record
+    close(path "/release.json")
+}'
 say current
 for link in "$folder"/current/*; do
-    [ -L "$link" ] && echo "$(basename "$link") $(basename "$(readlink "$link")")"
+    [ -L "$link" ] && release=$(readlink "$link") && echo "${link##*/} ${release##*/}"
 done
 say open
 for journal in "$root"/rollouts/*/; do
