@@ -12,7 +12,7 @@ from fabfile.drivers.balancers import Pool
 from fabfile.remote import state
 from fabfile.rollout.plan import Plan
 from fabfile.rollout.recovery import FoundInstance, FoundServer, Journal
-from fabfile.runtimes import compose
+from fabfile.runtimes.facts import HostFacts
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,7 @@ class Unfinished:
     """Hosts on which it ended: others were away when it did."""
 
 
-def instances(
-    unfinished: Unfinished, facts: Mapping[str, compose.HostFacts]
-) -> dict[str, FoundInstance]:
+def instances(unfinished: Unfinished, facts: Mapping[str, HostFacts]) -> dict[str, FoundInstance]:
     """Its instances on the hosts that ``facts`` speak of."""
     found = {}
     for target in unfinished.plan.targets:

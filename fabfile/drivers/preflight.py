@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from fabfile.balancers.model import BackendReading, ServerRef
 from fabfile.drivers import journals
@@ -14,7 +15,7 @@ from fabfile.inventory.model import Service
 from fabfile.remote import state
 from fabfile.remote.base import Command, Result
 from fabfile.remote.pool import Remotes
-from fabfile.runtimes import compose
+from fabfile.runtimes.facts import HostFacts, facts_script, read_facts
 
 FACTS_TIMEOUT = 30.0
 """Deadline in seconds."""
@@ -87,13 +88,16 @@ def connect(remotes: Remotes, hosts: Iterable[str]) -> None:
 
 
 def facts_of(
-    service: Service, hosts: Sequence[str], remotes: Remotes
-) -> tuple[dict[str, compose.HostFacts], list[str]]:
-    """What each application host is like, and what makes work on it impossible."""
-    script = compose.facts_script(service)
+    service: Service, hosts: Sequence[str], remotes: Remotes, *, again: bool = False
+) -> tuple[dict[str, HostFacts], list[str]]:
+    """What each application host is like, and what makes work on it impossible.
+
+    ``again``: it was looked at a moment ago, and Docker worked.
+    """
+    script = facts_script(service, again=again)
     results = everywhere(remotes, dict.fromkeys(hosts, script), "preflight", FACTS_TIMEOUT)
     facts = {
-        host: compose.read_facts(result.stdout, service)
+        host: read_facts(result.stdout, service, again=again)
         for host, result in results.items()
         if result.ok
     }
@@ -102,7 +106,33 @@ def facts_of(
     return facts, problems
 
 
-def unprovisioned(service: Service, facts: Mapping[str, compose.HostFacts]) -> list[str]:
+def look_around(
+    service: Service,
+    hosts: Sequence[str],
+    remotes: Remotes,
+    pool: Pool,
+    refs: Iterable[ServerRef],
+    ids: Iterable[str],
+) -> tuple[dict[str, HostFacts], list[str]]:
+    """Every host of ``hosts``, and what to warn of: hosts, balancers and records side by side.
+
+    ``refs`` are the servers that are going to be changed, on the balancers ``ids``. Raises
+    :class:`PreflightFailed` with all that speaks against it, and :class:`Locked` for a rollout that
+    is unfinished.
+    """
+    everybody = [balancer.host for balancer in pool.balancers]
+    with ThreadPoolExecutor(2) as beside:
+        looked = beside.submit(balancer_problems, pool, refs, ids)
+        left = beside.submit(refuse_left_over, service, everybody, remotes)
+        facts, problems = facts_of(service, hosts, remotes)
+    wrong, warnings = looked.result()
+    refuse([*problems, *unprovisioned(service, facts), *wrong])
+    refuse_unfinished(facts)
+    left.result()
+    return facts, warnings
+
+
+def unprovisioned(service: Service, facts: Mapping[str, HostFacts]) -> list[str]:
     """Hosts that have no compose project of the service yet."""
     return [
         f"{host}: {service.project_dir} holds no compose project yet: run `fab provision`"
@@ -133,7 +163,7 @@ def balancer_problems(
     return problems, warnings
 
 
-def refuse_unfinished(facts: Mapping[str, compose.HostFacts]) -> None:
+def refuse_unfinished(facts: Mapping[str, HostFacts]) -> None:
     """Raise :class:`Locked` when a host knows of a rollout that runs, or that never ended."""
     found = sorted({rollout for f in facts.values() for rollout in f.unfinished})
     for host, fact in facts.items():

@@ -14,16 +14,14 @@ from fabfile.drivers.hooks import Dues
 from fabfile.drivers.identity import whoami
 from fabfile.drivers.locks import Claim, Locks, check_fence
 from fabfile.drivers.preflight import (
-    balancer_problems,
     connect,
     disagreements,
     everywhere,
     facts_of,
     failed,
+    look_around,
     refuse,
-    refuse_left_over,
     refuse_unfinished,
-    unprovisioned,
 )
 from fabfile.drivers.stage import Images, stage
 from fabfile.drivers.without import Outside
@@ -37,6 +35,7 @@ from fabfile.rollout.events import Event, Notice, PhaseFinished, PhaseStarted
 from fabfile.rollout.plan import Plan, Release, Target
 from fabfile.runtimes import compose
 from fabfile.runtimes import secrets as secret_sources
+from fabfile.runtimes.facts import HostFacts
 from fabfile.runtimes.render import StagedRelease, releases
 
 WRITE_TIMEOUT = 30.0
@@ -44,7 +43,7 @@ WRITE_TIMEOUT = 30.0
 NO_DIGEST = "sha256:" + "0" * 64
 """Stands for a digest that is not known yet, to see whether a template renders."""
 
-Facts = Mapping[str, compose.HostFacts]
+Facts = Mapping[str, HostFacts]
 Staged = Mapping[str, Sequence[StagedRelease]]
 
 
@@ -150,19 +149,15 @@ class Preparation:
             self._write(plan)
         return Prepared(plan, self._service, self._remotes, self._pool, self._locks, readings)
 
-    def _preflight(self) -> dict[str, compose.HostFacts]:
+    def _preflight(self) -> dict[str, HostFacts]:
         self._emit(PhaseStarted("preflight"))
         concerned = self._concerned()
-        everybody = [b.host for b in self._pool.balancers]
         self._check_left_out()
-        connect(self._remotes, [*self._wish.hosts, *everybody])
-        facts, problems = facts_of(self._service, self._wish.hosts, self._remotes)
-        problems += unprovisioned(self._service, facts)
-        refs = self._refs(self._wish.hosts)
-        wrong, warnings = balancer_problems(self._pool, refs, [b.id for b in concerned])
-        refuse([*problems, *wrong])
-        refuse_unfinished(facts)
-        refuse_left_over(self._service, everybody, self._remotes)
+        connect(self._remotes, [*self._wish.hosts, *(b.host for b in self._pool.balancers)])
+        refs, ids = self._refs(self._wish.hosts), [b.id for b in concerned]
+        facts, warnings = look_around(
+            self._service, self._wish.hosts, self._remotes, self._pool, refs, ids
+        )
         for text in warnings:
             self._emit(Notice(text))
         note = f"{len(facts)} hosts, {len(concerned)} balancers"
@@ -186,9 +181,9 @@ class Preparation:
             self._emit(Notice("no host has this image yet, and the registry was not asked for it"))
         return digest or NO_DIGEST
 
-    def _look_again(self) -> dict[str, compose.HostFacts]:
+    def _look_again(self) -> dict[str, HostFacts]:
         """Under the locks: another rollout may have come and gone while images were pulled."""
-        facts, problems = facts_of(self._service, self._wish.hosts, self._remotes)
+        facts, problems = facts_of(self._service, self._wish.hosts, self._remotes, again=True)
         refuse(problems)
         refuse_unfinished(facts)
         return facts
@@ -296,7 +291,7 @@ class Preparation:
 
     def _target(
         self,
-        facts: compose.HostFacts,
+        facts: HostFacts,
         release: StagedRelease,
         readings: Mapping[str, BackendReading],
     ) -> Target:
@@ -354,11 +349,11 @@ class Preparation:
             refuse(problems)
 
 
-def _differs(facts: compose.HostFacts, found: Sequence[StagedRelease]) -> bool:
+def _differs(facts: HostFacts, found: Sequence[StagedRelease]) -> bool:
     return not all(already(facts, release) for release in found)
 
 
-def already(facts: compose.HostFacts, release: StagedRelease) -> bool:
+def already(facts: HostFacts, release: StagedRelease) -> bool:
     """Whether ``release`` is what runs now, container and compose file alike."""
     container = facts.container(release.instance)
     return (
@@ -369,7 +364,7 @@ def already(facts: compose.HostFacts, release: StagedRelease) -> bool:
     )
 
 
-def earlier_release(facts: compose.HostFacts, instance: Instance) -> Release | None:
+def earlier_release(facts: HostFacts, instance: Instance) -> Release | None:
     """What ``instance`` runs now, where that lies on its host to be put back."""
     container = facts.container(instance)
     identity = container.release if container else facts.current.get(instance.name, "")

@@ -23,6 +23,7 @@ from fabfile.remote.pool import Remotes
 from fabfile.rollout.events import Event, Notice, PhaseFinished
 from fabfile.runtimes import compose
 from fabfile.runtimes import secrets as secret_sources
+from fabfile.runtimes.facts import HostFacts
 from fabfile.runtimes.render import StagedRelease, releases
 
 UP_TIMEOUT = 300.0
@@ -77,7 +78,7 @@ class Provision:
             self._up(locks, facts, staged)
         self._await_healthy(facts, staged)
 
-    def _running_version(self, facts: Mapping[str, compose.HostFacts]) -> str:
+    def _running_version(self, facts: Mapping[str, HostFacts]) -> str:
         versions = {c.version for f in facts.values() for c in f.containers if c.version}
         if len(versions) == 1:
             return versions.pop()
@@ -87,7 +88,7 @@ class Provision:
     def _up(
         self,
         locks: Locks,
-        facts: Mapping[str, compose.HostFacts],
+        facts: Mapping[str, HostFacts],
         staged: Mapping[str, Sequence[StagedRelease]],
     ) -> None:
         password = secret_sources.registry_password(self._service)
@@ -104,7 +105,7 @@ class Provision:
         for host, found in staged.items():
             self._tell(host, facts[host], found)
 
-    def _tell(self, host: str, facts: compose.HostFacts, found: Sequence[StagedRelease]) -> None:
+    def _tell(self, host: str, facts: HostFacts, found: Sequence[StagedRelease]) -> None:
         new = [r.instance.name for r in found if _is_new(facts, r)]
         old = [
             r.instance.name
@@ -118,7 +119,7 @@ class Provision:
 
     def _await_healthy(
         self,
-        facts: Mapping[str, compose.HostFacts],
+        facts: Mapping[str, HostFacts],
         staged: Mapping[str, Sequence[StagedRelease]],
     ) -> None:
         timeout = self._service.health.timeout + self._service.health.min_healthy + 15
@@ -211,6 +212,6 @@ class Provision:
             raise EvenkeelError("\n".join(wrong))
 
 
-def _is_new(facts: compose.HostFacts, release: StagedRelease) -> bool:
+def _is_new(facts: HostFacts, release: StagedRelease) -> bool:
     """The instance has no container at all, so there is nothing a rollout could protect."""
     return facts.container(release.instance) is None

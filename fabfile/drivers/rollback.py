@@ -14,7 +14,7 @@ from fabfile.inventory.model import Instance
 from fabfile.remote import state
 from fabfile.rollout.plan import Release, Target
 from fabfile.rollout.recovery import going_back
-from fabfile.runtimes import compose
+from fabfile.runtimes.facts import HostFacts
 
 LOOK_TIMEOUT = 30.0
 """Deadline in seconds."""
@@ -40,10 +40,10 @@ class Rollback(Preparation):
         return self._ready(going_back(plan, {i.id: aim for i, aim in aims.items()}), readings)
 
     @staticmethod
-    def _now(facts: Mapping[str, compose.HostFacts], instance: Instance) -> Release | None:
+    def _now(facts: Mapping[str, HostFacts], instance: Instance) -> Release | None:
         return earlier_release(facts[instance.host], instance)
 
-    def _aims(self, facts: Mapping[str, compose.HostFacts]) -> dict[Instance, Release]:
+    def _aims(self, facts: Mapping[str, HostFacts]) -> dict[Instance, Release]:
         """Where each instance goes. Refuses, before anything changed, what no host has."""
         instances = [i for host in self._wish.hosts for i in self._service.instances_on(host)]
         to = self._wish.version
@@ -56,7 +56,7 @@ class Rollback(Preparation):
         return {i: aim for i, aim in found.items() if aim is not None}
 
     def _before(
-        self, facts: Mapping[str, compose.HostFacts], instances: list[Instance]
+        self, facts: Mapping[str, HostFacts], instances: list[Instance]
     ) -> dict[Instance, Release | None]:
         scripts = dict.fromkeys(self._wish.hosts, state.history())
         results = everywhere(self._remotes, scripts, "read the history", LOOK_TIMEOUT)
@@ -67,7 +67,7 @@ class Rollback(Preparation):
         }
 
 
-def kept(facts: compose.HostFacts, instance: Instance, version: str) -> Release | None:
+def kept(facts: HostFacts, instance: Instance, version: str) -> Release | None:
     """A release of ``instance`` at ``version`` that lies on its host; what runs, if it is that."""
     now = earlier_release(facts, instance)
     if now is not None and now.version == version:
@@ -84,7 +84,7 @@ def before(
     now: Release | None,
     instance: Instance,
     history: list[state.Ended],
-    facts: compose.HostFacts,
+    facts: HostFacts,
 ) -> Release | None:
     """What ``instance`` was before the newest rollout that made it what it is now."""
     name = f"instance.{instance.service}.{instance.name}"

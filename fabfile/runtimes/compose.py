@@ -12,10 +12,9 @@ from __future__ import annotations
 
 import io
 import json
-import re
 import tarfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from fabfile.inventory.model import Instance, Service
@@ -47,44 +46,19 @@ class Container:
         return self.status == "running"
 
 
-@dataclass(frozen=True)
-class HostFacts:
-    """What one application host is like before anything is changed."""
-
-    problems: tuple[str, ...]
-    """What makes a rollout impossible here, each in one line with what to do."""
-    salt: str = ""
-    containers: tuple[Container, ...] = ()
-    kept: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    """Releases that lie on the host: ``release.json`` by id."""
-    current: Mapping[str, str] = field(default_factory=dict)
-    """Release id the live compose file holds, by instance name."""
-    unfinished: tuple[str, ...] = ()
-    """Ids of rollouts that never ended."""
-    locks: tuple[state.Held, ...] = ()
-    """Every lock that is held on the host."""
-    provisioned: bool = False
-    """The project's folder and compose file exist."""
-
-    def container(self, instance: Instance) -> Container | None:
-        """The container of ``instance``: the running one where a twin was left behind."""
-        mine = [c for c in self.containers if c.service == instance.name]
-        return next((c for c in mine if c.running), mine[0] if mine else None)
-
-
 def project_key(service: Service) -> str:
     """Name of the lock of the service's compose project."""
     return state.key("project", service.project_dir)
 
 
-def _containers(service: Service, name: str = "") -> str:
+def defining_containers(service: Service, name: str = "") -> str:
     """Defines ``list_containers`` for the project, or for one of its services."""
     return script(SHELL / "containers.sh", project=service.project, service=name)
 
 
 def containers_script(service: Service, name: str = "") -> str:
     """One JSON line for each container of the project (of one of its services)."""
-    return _containers(service, name) + "list_containers\n"
+    return defining_containers(service, name) + "list_containers\n"
 
 
 def read_containers(text: str) -> tuple[Container, ...]:
@@ -97,45 +71,7 @@ def read_containers(text: str) -> tuple[Container, ...]:
     return tuple(found)
 
 
-def facts_script(service: Service) -> str:
-    """One script that finds out all of :class:`HostFacts`; it touches our own folder alone."""
-    head = _containers(service)
-    facts = script(SHELL / "facts.sh", folder=service.project_dir, project=service.project)
-    ours = f"say state\n{state.ready()}say unfinished\n{state.unfinished()}"
-    return f"{head}{facts}{ours}say locks\n{state.locks()}true\n"
-
-
-MIN_FREE_KB = 100 * 1024
-"""Less free space than this on Docker's or the project's disk stops a rollout before it starts."""
-
-
-def read_facts(text: str, service: Service) -> HostFacts:
-    """Read what :func:`facts_script` printed."""
-    parts = _sections(text)
-    problems = [*_state_problems(parts), *_docker_problems(parts), *_disk_problems(parts)]
-    project = parts.get("project", [])
-    if project and project[0] not in ("ok", "absent"):
-        problems.append(f"{service.project_dir}: {project[0]} for this user")
-    kept = [found for line in parts.get("kept", []) if (found := _release_record(line))]
-    return HostFacts(
-        problems=tuple(problems),
-        salt="".join(parts.get("state", [])[:1]).removeprefix("ready "),
-        containers=read_containers("\n".join(parts.get("containers", []))),
-        kept={release["release"]: release for release in kept},
-        current=dict(line.split(" ", 1) for line in parts.get("current", []) if " " in line),
-        unfinished=_unfinished(parts.get("unfinished", []), service),
-        locks=tuple(state.parse_locks("\n".join(parts.get("locks", [])))),
-        provisioned="provisioned" in project,
-    )
-
-
-def _unfinished(lines: Iterable[str], service: Service) -> tuple[str, ...]:
-    """Rollouts of ``service``; one that nobody can tell the service of counts as well."""
-    found = (line.partition(" ") for line in lines)
-    return tuple(name for name, _, of in found if of.strip() in ("", service.name))
-
-
-def _release_record(line: str) -> dict[str, str]:
+def release_record(line: str) -> dict[str, str]:
     """One ``release.json``; empty where it is damaged: such a release can't be gone back to."""
     try:
         record = json.loads(line)
@@ -145,7 +81,8 @@ def _release_record(line: str) -> dict[str, str]:
     return record if whole else {}
 
 
-def _sections(text: str) -> dict[str, list[str]]:
+def sections(text: str) -> dict[str, list[str]]:
+    """The lines of a script's output under each of its ``== WORD`` headings."""
     parts: dict[str, list[str]] = {}
     lines: list[str] = []
     for line in text.splitlines():
@@ -154,52 +91,6 @@ def _sections(text: str) -> dict[str, list[str]]:
         elif line:
             lines.append(line)
     return parts
-
-
-def _state_problems(parts: Mapping[str, list[str]]) -> Iterable[str]:
-    said = parts.get("state", [])
-    if not said or not re.fullmatch(r"ready \S+", said[0]):
-        what = said[0] if said else "unknown"
-        yield (
-            f"{state.ROOT} is {what}: make it once, as root, group-writable for whoever deploys"
-            " (docs/hosts.md has the two commands)"
-        )
-
-
-def docker_problems(parts: Mapping[str, list[str]]) -> tuple[str, ...]:
-    """What speaks against Docker and Compose, from the sections ``docker`` and ``compose``."""
-    return tuple(_docker_problems(parts))
-
-
-def _docker_problems(parts: Mapping[str, list[str]]) -> Iterable[str]:
-    said = parts.get("docker", [])
-    docker = " ".join(said) or "no answer"
-    if not any(line[:1].isdigit() for line in said):  # a warning may stand beside the version
-        if "not found" in docker:
-            yield "Docker is not installed"
-        elif "permission denied" in docker.lower():
-            yield "this user may not use Docker: add it to the group docker"
-        else:
-            yield f"Docker does not answer: {docker}"
-        return
-    answers = (line.removeprefix("v") for line in parts.get("compose", []))
-    version = next((line for line in answers if line[:1].isdigit()), "")
-    if not version:
-        yield (
-            "Docker Compose v2 is missing (docker-compose 1.x will not do):"
-            " install docker-compose-plugin"
-        )
-    elif version.startswith(("0.", "1.")):
-        yield f"Docker Compose {version} is too old: v2 is needed"
-    for tool in parts.get("tools", []):
-        yield f"{tool} is not installed"
-
-
-def _disk_problems(parts: Mapping[str, list[str]]) -> Iterable[str]:
-    for line in parts.get("disk", []):
-        fields = line.split()
-        if len(fields) >= 6 and fields[3].isdecimal() and int(fields[3]) < MIN_FREE_KB:
-            yield f"disk full: {int(fields[3]) // 1024} MiB left on {fields[5]}, 100 are needed"
 
 
 def stage_archive(releases: Sequence[StagedRelease]) -> bytes:
@@ -269,7 +160,7 @@ def recreate_script(service: Service, instance: Instance, release: str, was: str
     """
     return (
         assemble(service, {instance.name: release}, release)
-        + _containers(service, instance.name)
+        + defining_containers(service, instance.name)
         + script(SHELL / "recreate.sh", project=service.project, service=instance.name, was=was)
     )
 
@@ -359,17 +250,17 @@ class Shelf:
 def shelf_script(service: Service) -> str:
     """Find out what lies under ``releases/`` and what of it is in use; changes nothing."""
     looks = script(SHELL / "kept.sh", folder=service.project_dir, root=state.ROOT)
-    return _containers(service) + state.journal_is() + looks
+    return defining_containers(service) + state.journal_is() + looks
 
 
 def read_shelf(text: str) -> Shelf:
     """Read what :func:`shelf_script` printed. A damaged ``release.json`` is left alone."""
-    parts = _sections(text)
+    parts = sections(text)
     found = []
     for line in parts.get("releases", []):
         identity, _, rest = line.partition(" ")
         used, _, record = rest.partition(" ")
-        facts = _release_record(record)
+        facts = release_record(record)
         if facts.get("release") == identity and identity.isalnum() and used.isdigit():
             owner = facts.get("service", ""), facts.get("instance", "")
             found.append(Kept(identity, int(used), *owner))

@@ -17,7 +17,7 @@ from fabfile.inventory.model import Balancer, Host, Service
 from fabfile.remote import state
 from fabfile.remote.quoting import lines
 from fabfile.remote.scripts import script
-from fabfile.runtimes import compose
+from fabfile.runtimes.facts import docker_problems
 from fabfile.runtimes.registry import familiar, registry_of
 
 SHELL = Path(__file__).parent / "shell"
@@ -108,7 +108,7 @@ def read_host(text: str, question: Question, between: tuple[float, float]) -> Ho
         state=_first(parts, "state") or "unknown",
         max_sessions=next((int(w) for w in _said(parts, "sessions") if w.isdecimal()), None),
         disks=tuple(_disks(_said(parts, "disk"))),
-        docker=compose.docker_problems({name: _said(parts, name) for name in parts})
+        docker=docker_problems({name: _said(parts, name) for name in parts})
         if question.services
         else (),
         versions=(

@@ -14,9 +14,9 @@ from fabfile.drivers.preflight import refuse
 from fabfile.drivers.prepare import Preparation, Prepared, release_of
 from fabfile.inventory.model import Instance
 from fabfile.rollout.plan import Target
-from fabfile.runtimes import compose
+from fabfile.runtimes.facts import HostFacts
 
-Facts = Mapping[str, compose.HostFacts]
+Facts = Mapping[str, HostFacts]
 
 
 class Restart(Preparation):

@@ -1,14 +1,17 @@
-# All there is to know about an application host before anything changes. $folder, $project.
+# All there is to know about an application host before anything changes; when it is looked at once
+# more ($again), only what somebody else's rollout changes. $folder, $project.
 say() { printf '\n== %s\n' "$1"; }
-say docker
-docker version --format '{{.Server.Version}}' 2>&1
-say compose
-docker compose version --short 2>&1
-say tools
-for tool in awk curl flock gzip tar timeout; do command -v $tool >/dev/null || echo $tool; done
-say disk
-df -Pk /var/lib/docker 2>/dev/null | tail -n 1
-df -Pk "$folder" 2>/dev/null | tail -n 1
+if [ -z "$again" ]; then
+    say docker
+    docker version --format '{{.Server.Version}}' 2>&1
+    say compose
+    docker compose version --short 2>&1
+    say tools
+    for tool in awk curl flock gzip tar timeout; do command -v $tool >/dev/null || echo $tool; done
+    say disk
+    df -Pk /var/lib/docker 2>/dev/null | tail -n 1
+    df -Pk "$folder" 2>/dev/null | tail -n 1
+fi
 say project
 if [ -e "$folder" ]; then
     if [ -w "$folder" ]; then echo ok; else echo "not writable"; fi

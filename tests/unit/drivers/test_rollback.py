@@ -6,7 +6,8 @@ from fabfile.drivers.rollback import before, kept
 from fabfile.inventory.model import Instance
 from fabfile.remote import state
 from fabfile.rollout.plan import Release
-from fabfile.runtimes.compose import Container, HostFacts
+from fabfile.runtimes.compose import Container
+from fabfile.runtimes.facts import HostFacts
 
 APP = Instance("shop", "web1", 1, 3001)
 OLD, NEW = Release("aaa", "1.0", "sha256:1"), Release("bbb", "2.0", "sha256:2")

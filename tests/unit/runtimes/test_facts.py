@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fabfile.runtimes import compose
+from fabfile.runtimes.facts import facts_script, read_facts
 from tests.unit.runtimes.services import SHOP
 
 FINE = {
@@ -26,7 +27,7 @@ FINE = {
 def read(**changes):
     parts = {**FINE, **changes}
     text = "".join(f"\n== {name}\n{body}\n" for name, body in parts.items() if body is not None)
-    return compose.read_facts(text, SHOP)
+    return read_facts(text, SHOP)
 
 
 def test_a_host_in_order_has_no_problems():
@@ -141,3 +142,12 @@ def test_env_files_travel_for_their_owner_alone():
     with tarfile.open(fileobj=io.BytesIO(compose.stage_archive([release]))) as archive:
         modes = {member.name: member.mode for member in archive.getmembers()}
     assert modes["id1/env"] == 0o600
+
+
+def test_a_second_look_asks_only_what_somebody_else_may_have_changed():
+    script = facts_script(SHOP, again=True)
+    assert "again=again" in script
+    text = "== state\nready abc\n== containers\n" + container() + "\n"
+    again = read_facts(text, SHOP, again=True)
+    assert (again.problems, len(again.containers)) == ((), 1)
+    assert read_facts(text, SHOP).problems != ()

@@ -12,6 +12,7 @@ from ruamel.yaml import YAML
 from fabfile.inventory.model import Health, Instance, Secret
 from fabfile.runtimes import compose, registry
 from fabfile.runtimes import render as r
+from fabfile.runtimes.facts import facts_script, read_facts
 from tests.unit.runtimes.services import DIGEST, WEB1, with_template
 
 TEMPLATE = """\
@@ -278,8 +279,8 @@ def test_a_host_tells_its_facts(sh, docker, service, folder, tmp_path, monkeypat
     releases = made(service)
     staged(sh, service, releases)
     sh(compose.assemble(service, ids(releases), releases[0].id))
-    done = sh(compose.facts_script(service))
-    facts = compose.read_facts(done.stdout.decode(), service)
+    done = sh(facts_script(service))
+    facts = read_facts(done.stdout.decode(), service)
     assert facts.problems == ()
     assert facts.provisioned
     assert facts.current == ids(releases)
@@ -294,7 +295,7 @@ def test_a_new_host_is_no_problem_and_not_provisioned(
     docker.on("version --format", out="26.1.5\n")
     docker.on("compose version", out="2.26.1\n")
     folder.rmdir()
-    facts = compose.read_facts(sh(compose.facts_script(service)).stdout.decode(), service)
+    facts = read_facts(sh(facts_script(service)).stdout.decode(), service)
     assert not facts.provisioned
     (problem,) = facts.problems
     assert "is missing" in problem
