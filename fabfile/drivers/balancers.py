@@ -16,6 +16,7 @@ from typing import TypeVar
 from weakref import WeakSet
 
 from fabfile.balancers.haproxy import change, observe, parse, preflight, sessions, shell
+from fabfile.balancers.haproxy.change import AsLeft
 from fabfile.balancers.model import BackendReading, ServerRecord, ServerRef
 from fabfile.drivers.combiner import Combiner
 from fabfile.drivers.locks import check_fence
@@ -30,6 +31,7 @@ Fence = Callable[[str, Iterable[str], str], str]
 
 Answer = TypeVar("Answer")
 
+NO_CONDITIONS: Mapping[str, tuple[AsLeft, ...]] = {}
 POLL_TIMEOUT = 10.0
 CHANGE_TIMEOUT = 20.0
 """Deadlines in seconds of one question and of one change."""
@@ -56,6 +58,7 @@ class Change:
     """Runtime commands that belong together; empty: only a reading is wanted."""
 
     commands: tuple[str, ...] = ()
+    only_if: tuple[AsLeft, ...] = ()
 
 
 class BalancerHand:
@@ -88,17 +91,18 @@ class BalancerHand:
                 raise
             return self.alone()  # it travelled with a change, and that is what went wrong
 
-    def change(self, *commands: str) -> BackendReading:
+    def change(self, *commands: str, only_if: tuple[AsLeft, ...] = ()) -> BackendReading:
         """Send ``commands`` chained; returns what the balancer shows afterwards.
 
-        Raises :class:`EvenkeelError` for an answer that is not empty, :class:`OutcomeUnknown`
-        when the connection broke.
+        Raises :class:`EvenkeelError` for an answer that is not empty (kind ``changed``: nothing
+        was sent, since a server is not as ``only_if`` says), :class:`OutcomeUnknown` when the
+        connection broke.
         """
-        return self._trips.ask(Change(commands))
+        return self._trips.ask(Change(commands, only_if))
 
-    def alone(self, *commands: str) -> BackendReading:
+    def alone(self, *commands: str, only_if: tuple[AsLeft, ...] = ()) -> BackendReading:
         """As :meth:`change` or :meth:`read`, on a trip that nobody else is on."""
-        return self._trip([Change(commands)])
+        return self._trip([Change(commands, only_if)])
 
     def close(self) -> None:
         """End the conversation the readings come from."""
@@ -121,18 +125,19 @@ class BalancerHand:
 
     def _trip(self, batch: Sequence[Change]) -> BackendReading:
         commands = [command for wanted in batch for command in wanted.commands]
+        only_if = [server for wanted in batch for server in wanted.only_if]
         try:
-            return self._patiently(commands)
+            return self._patiently(commands, only_if)
         except EvenkeelError as error:
             if commands:
                 self._failed_changes.add(error)
             raise
 
-    def _patiently(self, commands: Sequence[str]) -> BackendReading:
+    def _patiently(self, commands: Sequence[str], only_if: Sequence[AsLeft]) -> BackendReading:
         ends = time.monotonic() + RELOAD_PATIENCE
         while True:
             try:
-                text = self._send(commands) if commands else self._poll()
+                text = self._send(commands, only_if) if commands else self._poll()
                 began = time.thread_time()
                 found = observe.read_backend(self.balancer.id, self.balancer.spec.backend, text)
                 self._rested = time.monotonic() + REST * (time.thread_time() - began)
@@ -169,10 +174,10 @@ class BalancerHand:
             script = observe.poll_script(spec, [spec.backend])
             return self._run(script, "ask HAProxy", POLL_TIMEOUT)
 
-    def _send(self, commands: Sequence[str]) -> str:
+    def _send(self, commands: Sequence[str], only_if: Sequence[AsLeft]) -> str:
         spec = self.balancer.spec
         assert self._fence is not None
-        effect = change.change_script(spec, commands, read=[spec.backend])
+        effect = change.change_script(spec, commands, read=[spec.backend], only_if=only_if)
         script = self._fence(self.balancer.host, [backend_key(self.balancer)], effect)
         text = self._run(script, "; ".join(commands)[:200], CHANGE_TIMEOUT)
         change.check_change(self.balancer.id, commands, text)
@@ -226,25 +231,32 @@ class Pool:
         return self._each({name: self.hands[name].read for name in wanted})
 
     def change(
-        self, commands: Mapping[str, Sequence[str]]
+        self,
+        commands: Mapping[str, Sequence[str]],
+        only_if: Mapping[str, tuple[AsLeft, ...]] = NO_CONDITIONS,
     ) -> dict[str, BackendReading | EvenkeelError]:
-        """Send each balancer its commands; what each shows afterwards, or what went wrong."""
+        """Send each balancer its commands; what each shows afterwards, or what went wrong.
+
+        ``only_if``: how servers have to stand for that, by balancer.
+        """
         return self._each(
             {
-                name: partial(self._alone, self.hands[name], lines)
+                name: partial(self._alone, self.hands[name], lines, only_if.get(name, ()))
                 for name, lines in commands.items()
             }
         )
 
     @staticmethod
-    def _alone(hand: BalancerHand, lines: Sequence[str]) -> BackendReading:
+    def _alone(
+        hand: BalancerHand, lines: Sequence[str], only_if: tuple[AsLeft, ...]
+    ) -> BackendReading:
         try:
-            return hand.change(*lines)
+            return hand.change(*lines, only_if=only_if)
         except OutcomeUnknown:
             raise
         except EvenkeelError:
             # The trip may have carried others' commands too: one of those may be to blame.
-            return hand.alone(*lines)
+            return hand.alone(*lines, only_if=only_if)
 
     def _each(self, calls: Mapping[str, Callable[[], Answer]]) -> dict[str, Answer | EvenkeelError]:
         if len(calls) == 1:

@@ -25,6 +25,7 @@ class _Shown:
     uweight: int
     admin: Admin
     process: int
+    reading: ServerReading
 
 
 class Operators:
@@ -60,7 +61,12 @@ class Operators:
     def ordered(self, target: Target, answers: Answers) -> None:
         """Our order was read back as ``answers``."""
         for record, seen, process in _answered(target, answers):
-            self._shown[record.ref] = _Shown(seen.uweight, seen.admin, process)
+            self._shown[record.ref] = _Shown(seen.uweight, seen.admin, process, seen)
+
+    def left(self, target: Target) -> dict[ServerRef, ServerReading] | None:
+        """How its servers stood when they were seen last; ``None``: not all were, yet."""
+        shown = {ref: self._shown[ref].reading for ref in target.refs if ref in self._shown}
+        return shown if len(shown) == len(target.refs) else None
 
     def look(self, target: Target, answers: Answers) -> Target:
         """Take in what is shown now; ``target`` with what somebody changed since our last order."""
@@ -72,7 +78,7 @@ class Operators:
             uweight = seen.uweight if seen.uweight != shown.uweight else record.uweight
             admin = seen.admin if seen.admin != shown.admin else record.admin
             self._keep(target, record, uweight, admin)
-            self._shown[record.ref] = _Shown(seen.uweight, seen.admin, process)
+            self._shown[record.ref] = _Shown(seen.uweight, seen.admin, process, seen)
         return self.target(target)
 
     def _keep(self, target: Target, record: ServerRecord, uweight: int, admin: Admin) -> None:

@@ -10,8 +10,9 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 
 from fabfile.balancers.haproxy import change
+from fabfile.balancers.haproxy.shell import Unusable
 from fabfile.balancers.model import BackendReading, ServerReading, ServerRecord, ServerRef
-from fabfile.drivers.balancers import Pool
+from fabfile.drivers.balancers import NO_CONDITIONS, Pool
 from fabfile.drivers.operators import Operators
 from fabfile.errors import EvenkeelError, RemoteError
 from fabfile.inventory.model import DrainMode
@@ -158,30 +159,27 @@ class Rotation:
     def admit(self, step: Admit) -> Outcome:
         """Out of maint as a failed server, then recorded weight and state: checks let it in.
 
-        A balancer that can't be asked does not keep the others from taking it in.
+        A balancer that can't be asked does not keep the others from taking it in. Where it stands
+        as it was seen last, which its balancers' hosts themselves look at, no look goes before.
         """
+        left = self._operators.left(step.target)
+        if left is not None and self._admitted_as_left(step.target, left):
+            return Done()
         answers = self._answers(step.target)
         target = self._operators.look(step.target, answers)
-
-        def commands(record: ServerRecord) -> Iterable[str]:
-            answer = answers[record.ref.balancer]
-            if isinstance(answer, EvenkeelError) or record.ref.server not in answer.servers:
-                return ()
-            seen = answer.servers[record.ref.server]
-            if record.admin == "maint":  # an operator's: it stays where it was
-                weight = change.set_weight(record.ref, record.uweight)
-                shut = seen.admin == "maint"
-                return weight if shut else (*weight, *change.set_state(record.ref, "maint"))
-            back = (
-                *_checks_back(record, seen),
-                *change.admit(record.ref, record.uweight, record.admin),
-            )
-            if seen.admin != "maint":  # checked anew since its old container went
-                return back
-            return (*change.admit_first(record.ref, checked=seen.checked), *back)
-
-        self._order(target, commands)
+        self._order(target, _admitting(_found(target, answers)))
         return Done()
+
+    def _admitted_as_left(self, target: Target, left: Servers) -> bool:
+        conditions: dict[str, tuple[change.AsLeft, ...]] = {}
+        for ref, seen in left.items():
+            mine = change.AsLeft(ref.server, seen.admin, seen.uweight)
+            conditions[ref.balancer] = (*conditions.get(ref.balancer, ()), mine)
+        answers = self._send(target, _admitting(left), conditions)
+        if any(isinstance(a, Unusable) and a.kind == "changed" for a in answers.values()):
+            return False
+        self._after_order[target.instance.id] = (_servers(target, answers), answers)
+        return True
 
     def await_admitted(self, step: AwaitAdmitted) -> Outcome:
         """Recorded weight and state on every balancer, and up by its own checks."""
@@ -237,14 +235,23 @@ class Rotation:
 
     def _order(self, target: Target, commands: Callable[[ServerRecord], Iterable[str]]) -> Servers:
         """Change every balancer's server of ``target``; what each shows afterwards."""
-        lines: dict[str, list[str]] = {}
-        for record in target.servers:
-            lines.setdefault(record.ref.balancer, []).extend(commands(record))
-        answers = self._pool.change(lines)
-        self._operators.ordered(target, answers)
+        answers = self._send(target, commands)
         servers = _servers(target, answers)
         self._after_order[target.instance.id] = (servers, answers)
         return servers
+
+    def _send(
+        self,
+        target: Target,
+        commands: Callable[[ServerRecord], Iterable[str]],
+        only_if: Mapping[str, tuple[change.AsLeft, ...]] = NO_CONDITIONS,
+    ) -> Answers:
+        lines: dict[str, list[str]] = {}
+        for record in target.servers:
+            lines.setdefault(record.ref.balancer, []).extend(commands(record))
+        answers = self._pool.change(lines, only_if)
+        self._operators.ordered(target, answers)
+        return answers
 
     def _answers(self, target: Target) -> Answers:
         return self._pool.read(dict.fromkeys(ref.balancer for ref in target.refs))
@@ -296,6 +303,36 @@ def _servers(target: Target, answers: Answers) -> Servers:
 def _process(answers: Answers, ref: ServerRef) -> int:
     answer = answers[ref.balancer]
     return answer.process if isinstance(answer, BackendReading) else 0
+
+
+def _found(target: Target, answers: Answers) -> Servers:
+    """Its servers on those balancers that answered."""
+    found = {}
+    for ref in target.refs:
+        answer = answers[ref.balancer]
+        if not isinstance(answer, EvenkeelError) and ref.server in answer.servers:
+            found[ref] = answer.servers[ref.server]
+    return found
+
+
+def _admitting(seen: Servers) -> Callable[[ServerRecord], Iterable[str]]:
+    """What takes a server in, from where it stands; nothing for one that nobody has seen."""
+
+    def commands(record: ServerRecord) -> Iterable[str]:
+        server = seen.get(record.ref)
+        if server is None:
+            return ()
+        if record.admin == "maint":  # an operator's: it stays where it was
+            weight = change.set_weight(record.ref, record.uweight)
+            shut = server.admin == "maint"
+            return weight if shut else (*weight, *change.set_state(record.ref, "maint"))
+        back = change.admit(record.ref, record.uweight, record.admin)
+        back = (*_checks_back(record, server), *back)
+        if server.admin != "maint":  # parked, or checked anew since its old container went
+            return back
+        return (*change.admit_first(record.ref, checked=server.checked), *back)
+
+    return commands
 
 
 def _checks_back(record: ServerRecord, seen: ServerReading) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ import pytest
 
 from fabfile.balancers.haproxy.change import (
     PARKED,
+    AsLeft,
     Expectation,
     admit,
     admit_first,
@@ -253,6 +254,23 @@ def test_the_checks_of_a_server_that_has_none_can_not_be_sent_elsewhere(real: Ri
     assert not real.read().servers[S1].checked
     done = sh(change_script(real.spec, park(real.ref(S1)), read=["app"]))
     assert done.returncode == 96
+
+
+def test_a_change_on_condition_is_made_where_the_server_stands_like_that(real: Rig) -> None:
+    orders = (*set_weight(real.ref(S1), 30), *set_state(real.ref(S1), "drain"))
+    other = AsLeft(S2, "ready", 100)
+
+    def sent(*only_if: AsLeft) -> int:
+        return sh(change_script(real.spec, orders, read=["app"], only_if=only_if)).returncode
+
+    for wrong in (AsLeft(S1, "ready", 7), AsLeft(S1, "maint", 100), AsLeft("gone", "ready", 100)):
+        assert sent(other, wrong) == 95
+        assert real.read().servers[S1].uweight == 100
+    assert sent(other, AsLeft(S1, "ready", 100)) == 0
+    assert sent(AsLeft(S1, "drain", 30)) == 0
+    real.change((*set_state(real.ref(S1), "maint"),))
+    assert sent(AsLeft(S1, "drain", 30)) == 95
+    assert sent(AsLeft(S1, "maint", 30)) == 0
 
 
 def test_a_frontend_of_the_same_name_is_not_taken_for_the_backend(real: Rig) -> None:

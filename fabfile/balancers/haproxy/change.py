@@ -119,14 +119,34 @@ def _cut_in_old(spec: BalancerSpec, commands: Sequence[str]) -> list[str]:
     return lines
 
 
-def change_script(spec: BalancerSpec, commands: Sequence[str], *, read: Sequence[str] = ()) -> str:
+@dataclass(frozen=True)
+class AsLeft:
+    """How a server has to stand for a change to be made."""
+
+    server: str
+    admin: Admin
+    uweight: int
+
+
+def change_script(
+    spec: BalancerSpec,
+    commands: Sequence[str],
+    *,
+    read: Sequence[str] = (),
+    only_if: Sequence[AsLeft] = (),
+) -> str:
     """ONE script: send ``commands`` chained, rewrite the server-state file, poll ``read``.
+
+    Nothing is sent, and the exit code is 95, where a server of the backend does not stand as
+    ``only_if`` says: between a look from afar and an order somebody may have changed it.
 
     Its stdout has a section ``answer`` (:func:`check_change`) and a poll
     (:func:`observe.read_backend`), also where HAProxy refused a command: then exit 96, and
     what was not refused has been done. Exit 97: all was done but for the server-state file.
     """
-    lines = ["printf '@evenkeel answer\\n'", "ek_said="]
+    guarded = " ".join(f"{checked_name(s.server)}={s.admin}={s.uweight}" for s in only_if)
+    guard = [f"ek_guard {q(checked_name(spec.backend))} {q(guarded)}"] if guarded else []
+    lines = [*guard, "printf '@evenkeel answer\\n'", "ek_said="]
     for chain in _chains(commands):
         lines += [
             f'ek_reply=$(ek_ask "$EK_SOCKET" {q(chain)} && echo x) || exit $?',

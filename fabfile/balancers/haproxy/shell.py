@@ -21,6 +21,7 @@ UnusableKind = Literal[
     "permission",
     "not-running",
     "container",
+    "changed",
     "refused",
     "state-file",
     "config",
@@ -33,6 +34,7 @@ EXIT_CODES: dict[int, UnusableKind] = {
     92: "permission",
     93: "not-running",
     94: "container",
+    95: "changed",
     96: "refused",
     97: "state-file",
     98: "config",
@@ -136,6 +138,20 @@ ek_poll() {
         printf '@evenkeel old %s\n%s\n' "$ek_pid" "$ek_got" | ek_only "$@"
     done
     printf '@evenkeel end\n'
+}
+ek_guard() {
+    ek_got=$(ek_ask "$EK_SOCKET" "show servers state $1") || exit $?
+    printf '%s\n' "$ek_got" | awk -v want="$2" '
+        $1 == "#" { for (i = 2; i <= NF; i++) at[$i] = i - 1 }
+        at["srv_name"] && $1 != "#" && NF > 2 {
+            bits = $at["srv_admin_state"]
+            ordered = int(bits / 8) % 2 ? "drain" : "ready"
+            if (bits % 2 || int(bits / 4) % 2) ordered = "maint"
+            seen[$at["srv_name"] "=" ordered "=" $at["srv_uweight"]] = 1
+        }
+        END {
+            for (n = split(want, all, " "); n > 0; n--) if (!(all[n] in seen)) exit 1
+        }' || ek_die 95 "a server of $1 is not as it was left"
 }
 ek_only() {
     awk -F, -v want=" $* " '/^# pxname,/ { csv = 1 } !NF { csv = 0 }

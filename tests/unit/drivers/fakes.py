@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from fabfile.balancers.haproxy.shell import Unusable
 from fabfile.balancers.model import BackendReading, ServerReading, ServerRecord, ServerRef
 from fabfile.errors import EvenkeelError
 from fabfile.inventory.model import BalancerSpec, Host, Instance, Inventory, Service
@@ -85,6 +86,7 @@ class FakePool:
     def __init__(self, service=SHOP, *, pins=True, parks=False, **shows):
         self.shows = {name: list(states) for name, states in shows.items()}
         self.changes = []
+        self.changed = set()
         self.findings = []
         self.closed = False
         self.reads = 0
@@ -119,9 +121,19 @@ class FakePool:
         self.reads += 1
         return {name: self._show(name) for name in (self.shows if ids is None else ids)}
 
-    def change(self, commands):
-        self.changes.append({name: list(lines) for name, lines in commands.items()})
-        return {name: self._show(name) for name in commands}
+    def change(self, commands, only_if=None):
+        """``changed``: balancers where a server is not as somebody left it, once."""
+        sent = {n: lines for n, lines in commands.items() if not self._is_changed(n, only_if)}
+        self.changes.append({name: list(lines) for name, lines in sent.items()})
+        answers = {name: self._show(name) for name in sent}
+        refused = {n: Unusable(f"{n}: changed", "changed") for n in commands if n not in sent}
+        return answers | refused
+
+    def _is_changed(self, name, only_if):
+        if not (only_if or {}).get(name) or name not in self.changed:
+            return False
+        self.changed.remove(name)
+        return True
 
     def who(self, refs):
         return [f"192.0.2.7:5 for 95 s on {ref.balancer}" for ref in refs]

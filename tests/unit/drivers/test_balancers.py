@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from fabfile.balancers.haproxy.change import AsLeft
+from fabfile.balancers.haproxy.shell import Unusable
 from fabfile.drivers import balancers as b
 from fabfile.errors import EvenkeelError, Fenced, OutcomeUnknown
 from fabfile.remote.base import Result
@@ -61,6 +63,32 @@ def test_a_change_is_fenced_and_read_back(hand, lb1):
     lb1.on("FENCED", said(1))
     assert hand.change("set server app/s1 weight 0").servers
     assert "set server app/s1 weight 0" in lb1.scripts[0]
+
+
+AS_LEFT = AsLeft("s1", "drain", 0)
+
+
+def test_a_change_on_condition_is_refused_on_the_host_and_not_made(hand, lb1):
+    lb1.on("FENCED", exit_code=95, stderr="evenkeel: a server of app is not as it was left")
+    with pytest.raises(Unusable, match="not as it was left") as refused:
+        hand.change("set server app/s1 weight 0", only_if=(AS_LEFT,))
+    assert refused.value.kind == "changed"
+    assert "ek_guard app s1=drain=0" in lb1.scripts[0]
+    assert lb1.scripts[0].index("ek_guard app s1") < lb1.scripts[0].index("set server app/s1")
+
+
+def test_a_condition_of_one_lane_stops_no_other(hand, lb1):
+    def judged(command):
+        if "ek_guard app" in command.script:
+            return Result("lb1", "", 95, "", "evenkeel: not as it was left", 0.0)
+        return said(1)
+
+    lb1.on("FENCED", judged)
+    hand._trips.ask = lambda change: hand._trip([change, b.Change(("set server app/s9 x",))])
+    with pytest.raises(Unusable):
+        b.Pool._alone(hand, ["set server app/s1 weight 0"], (AS_LEFT,))
+    hand._trips.ask = lambda change: hand._trip([change, b.Change(("x",), (AS_LEFT,))])
+    assert b.Pool._alone(hand, ["set server app/s2 weight 0"], ()).servers
 
 
 def test_a_lost_connection_is_never_taken_for_success(hand, lb1):
@@ -125,10 +153,10 @@ def answer_refusing_s9(lb1):
 def test_one_lanes_mistake_does_not_fail_the_lanes_that_travel_with_it(hand, lb1):
     go, arrived = answer_refusing_s9(lb1)
     with ThreadPoolExecutor(8) as threads:
-        first = threads.submit(b.Pool._alone, hand, ["set server app/s0 weight 0"])
+        first = threads.submit(b.Pool._alone, hand, ["set server app/s0 weight 0"], ())
         arrived.wait(5)
-        good = threads.submit(b.Pool._alone, hand, ["set server app/s1 weight 0"])
-        bad = threads.submit(b.Pool._alone, hand, ["set server app/s9 weight 0"])
+        good = threads.submit(b.Pool._alone, hand, ["set server app/s1 weight 0"], ())
+        bad = threads.submit(b.Pool._alone, hand, ["set server app/s9 weight 0"], ())
         reads = [threads.submit(hand.read) for _ in range(3)]
         while len(hand._trips._waiting) < 5:
             time.sleep(0.001)

@@ -375,6 +375,7 @@ def test_a_change_in_maint_is_seen_before_the_return(fleet):
     hands = made(fleet, pool)
     hands.do(s.Record(target(), "undo"))
     hands.do(s.Shut(target()))
+    pool.changed = {"lb1"}
     hands.do(s.Admit(target()))
     assert "set server shop/web1_app_1 weight 30" in pool.changes[-1]["lb1"]
     assert hands.do(s.AwaitAdmitted(target(), 1)) == s.Done()

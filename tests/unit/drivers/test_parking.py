@@ -1,5 +1,7 @@
 """A server that nobody is pinned to waits in drain, with checks that fail, for its new container."""
 
+from dataclasses import replace
+
 import pytest
 
 from fabfile.balancers.haproxy.change import PARKED
@@ -134,3 +136,44 @@ def test_a_balancer_that_is_silent_keeps_no_other_from_taking_it_in():
 def test_where_its_checks_go_is_recorded(shown, port):
     reading = FakePool(lb1=[shown]).read()["lb1"]
     assert record_of(ref(), reading).check_port == port
+
+
+def out(rotation):
+    assert rotation.take_out(s.TakeOut(MINE, maint=True)) == s.Done()
+
+
+def test_what_stands_as_it_was_left_is_admitted_without_another_look():
+    pool = FakePool(lb1=[PARKED_NOW, server()], pins=False, parks=True)
+    out(rotation := made(pool))
+    assert rotation.admit(s.Admit(MINE)) == s.Done()
+    assert pool.reads == 0
+    assert pool.changes[1:] == [{"lb1": [f"set server {NAME} check-port 0", *BACK]}]
+
+
+def test_what_somebody_changed_meanwhile_is_looked_at_before_it_is_admitted():
+    theirs = server(uweight=30, admin="drain", weight=0, up=False, check_port=PARKED)
+    pool = FakePool(lb1=[PARKED_NOW, theirs, server(uweight=30)], pins=False, parks=True)
+    out(rotation := made(pool))
+    pool.changed = {"lb1"}
+    assert rotation.admit(s.Admit(MINE)) == s.Done()
+    assert pool.reads == 1
+    assert f"set server {NAME} weight 30" in pool.changes[-1]["lb1"]
+
+
+def test_a_change_on_one_balancer_is_no_change_on_the_other():
+    theirs = replace(PARKED_NOW, uweight=30)
+    pool = FakePool(
+        lb1=[PARKED_NOW, server()],
+        lb2=[PARKED_NOW, theirs, server(uweight=30)],
+        pins=False,
+        parks=True,
+    )
+    both = target(record(check_port=0), record("lb2", check_port=0))
+    rotation = made(pool)
+    assert rotation.take_out(s.TakeOut(both, maint=True)) == s.Done()
+    pool.changed = {"lb2"}
+    assert rotation.admit(s.Admit(both)) == s.Done()
+    assert rotation._operators.target(both).servers == (
+        record(check_port=0),
+        record("lb2", 30, check_port=0),
+    )
