@@ -71,9 +71,8 @@ class Hands:
         self._notice = notice
         self._guard = threading.Lock()
         self._projects: dict[str, threading.Lock] = {}
-        self._operators = Operators(self._changed)
-        self._fresh = {t.instance.id for t in plan.targets if t.task == "roll"}
-        """Instances that nobody of ours has touched before their first record here."""
+        fresh = {target.instance.id for target in plan.targets if target.task == "roll"}
+        self._operators = Operators(self._changed, fresh)
         self._halted = False
         self.open = {t.instance.id: t for t in plan.changing if t.task != "roll"}
         """By instance: what has an undo record that is not done yet."""
@@ -125,13 +124,10 @@ class Hands:
     def record(self, step: Record) -> Outcome:
         """Write undo records, or move them to done, on every host they concern.
 
-        What an operator has made of its servers since the plan was frozen is what is recorded.
+        What an operator makes of its servers later is written down when it is seen.
         """
         instance = step.target.instance
         if step.progress == "undo":
-            if instance.id in self._fresh:
-                answers = self._pool.read(dict.fromkeys(ref.balancer for ref in step.target.refs))
-                step = replace(step, target=self._operators.untouched(step.target, answers))
             self.open[instance.id] = step.target
         with self._project(instance.host):
             outcome = self._record(step)

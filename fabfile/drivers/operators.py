@@ -6,7 +6,7 @@ process, is somebody's will. A process of its own has forgotten what we ordered:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
 from fabfile.balancers.model import Admin, BackendReading, ServerReading, ServerRecord, ServerRef
@@ -32,8 +32,10 @@ class Operators:
     """What is to be put back for each server, an operator's later will included. Thread-safe as
     far as no two threads work on one instance at the same moment."""
 
-    def __init__(self, changed: Changed) -> None:
+    def __init__(self, changed: Changed, fresh: Collection[str] = ()) -> None:
+        """``fresh``: ids of instances that nobody of ours has touched before."""
         self._changed = changed
+        self._fresh = fresh
         self._kept: dict[ServerRef, ServerRecord] = {}
         self._shown: dict[ServerRef, _Shown] = {}
 
@@ -51,6 +53,10 @@ class Operators:
         if not any(ref in self._kept for ref in target.refs):
             return target
         return replace(target, servers=tuple(map(self.record, target.servers)))
+
+    def is_untouched(self, target: Target) -> bool:
+        """Nobody of ours has touched ``target`` yet."""
+        return target.instance.id in self._fresh and not any(r in self._shown for r in target.refs)
 
     def untouched(self, target: Target, answers: Answers) -> Target:
         """Nobody of ours has touched ``target`` yet: what is there now is what has to come back."""

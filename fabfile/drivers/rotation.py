@@ -64,7 +64,11 @@ class Rotation:
         """What the last order of each instance was read back as: an await's first look."""
 
     def take_out(self, step: TakeOut) -> Outcome:
-        """Weight 0 or state drain, judged by what is read back."""
+        """Weight 0 or state drain, judged by what is read back.
+
+        What has never been touched has to stand as it was recorded; otherwise somebody has changed
+        it since, and theirs is written down first.
+        """
 
         def commands(record: ServerRecord) -> Iterable[str]:
             shut = self._shut(record) if step.maint else ()
@@ -74,7 +78,16 @@ class Rotation:
             is_shut = step.maint or record.admin == "maint"
             return shut if is_shut else change.set_state(record.ref, "drain")
 
-        servers = self._order(step.target, commands)
+        target = step.target
+        if self._operators.is_untouched(target):
+            as_recorded = _conditions((record.ref, record) for record in target.servers)
+            answers = self._send(target, commands, as_recorded)
+            if changed := _changed(answers):
+                target = self._operators.untouched(target, self._pool.read(changed))
+                answers = self._send(target, commands)
+        else:
+            answers = self._send(target, commands)
+        servers = self._read_back(target, answers)
         wrong = [str(ref) for ref, s in servers.items() if not _stays_out(s, step.maint)]
         return Failed(f"still takes requests: {', '.join(wrong)}") if wrong else Done()
 
@@ -171,14 +184,10 @@ class Rotation:
         return Done()
 
     def _admitted_as_left(self, target: Target, left: Servers) -> bool:
-        conditions: dict[str, tuple[change.AsLeft, ...]] = {}
-        for ref, seen in left.items():
-            mine = change.AsLeft(ref.server, seen.admin, seen.uweight)
-            conditions[ref.balancer] = (*conditions.get(ref.balancer, ()), mine)
-        answers = self._send(target, _admitting(left), conditions)
-        if any(isinstance(a, Unusable) and a.kind == "changed" for a in answers.values()):
+        answers = self._send(target, _admitting(left), _conditions(left.items()))
+        if _changed(answers):
             return False
-        self._after_order[target.instance.id] = (_servers(target, answers), answers)
+        self._read_back(target, answers)
         return True
 
     def await_admitted(self, step: AwaitAdmitted) -> Outcome:
@@ -235,7 +244,9 @@ class Rotation:
 
     def _order(self, target: Target, commands: Callable[[ServerRecord], Iterable[str]]) -> Servers:
         """Change every balancer's server of ``target``; what each shows afterwards."""
-        answers = self._send(target, commands)
+        return self._read_back(target, self._send(target, commands))
+
+    def _read_back(self, target: Target, answers: Answers) -> Servers:
         servers = _servers(target, answers)
         self._after_order[target.instance.id] = (servers, answers)
         return servers
@@ -303,6 +314,22 @@ def _servers(target: Target, answers: Answers) -> Servers:
 def _process(answers: Answers, ref: ServerRef) -> int:
     answer = answers[ref.balancer]
     return answer.process if isinstance(answer, BackendReading) else 0
+
+
+def _conditions(
+    servers: Iterable[tuple[ServerRef, ServerReading | ServerRecord]],
+) -> dict[str, tuple[change.AsLeft, ...]]:
+    """An order is for servers that stand like that."""
+    found: dict[str, tuple[change.AsLeft, ...]] = {}
+    for ref, server in servers:
+        mine = change.AsLeft(ref.server, server.admin, server.uweight)
+        found[ref.balancer] = (*found.get(ref.balancer, ()), mine)
+    return found
+
+
+def _changed(answers: Answers) -> list[str]:
+    """Balancers whose hosts refused an order, since a server does not stand as it should."""
+    return [n for n, a in answers.items() if isinstance(a, Unusable) and a.kind == "changed"]
 
 
 def _found(target: Target, answers: Answers) -> Servers:

@@ -325,18 +325,30 @@ def written(fleet, name="lb1"):
 
 def test_a_weight_changed_before_an_instances_turn_is_what_comes_back(fleet):
     pool = FakePool(lb1=[server(uweight=40), OUT, server(uweight=40)])
+    pool.changed = {"lb1"}
     hands = made(fleet, pool)
     hands.do(s.Record(target(), "undo"))
-    assert written(fleet)[0]["uweight"] == 40
+    assert hands.do(s.TakeOut(target())) == s.Done()
+    assert [record["uweight"] for record in written(fleet)] == [100, 40]
     assert hands.notices == [
         (
             "web1",
             "somebody changed lb1:shop/web1_app_1 from weight 100 to weight 40: theirs is kept",
         )
     ]
-    hands.do(s.TakeOut(target()))
     assert hands.do(s.Restore(target())) == s.Done()
     assert pool.changes[-1]["lb1"][0] == "set server shop/web1_app_1 weight 40"
+
+
+def test_what_is_drained_on_one_balancer_is_not_taken_for_somebodys_will(fleet):
+    pool = FakePool(lb1=[OUT], lb2=[server(uweight=40), OUT])
+    pool.changed = {"lb2"}
+    both = target(record("lb1"), record("lb2"))
+    hands = made(fleet, pool, plan(both))
+    hands.do(s.Record(both, "undo"))
+    assert hands.do(s.TakeOut(both)) == s.Done()
+    kept = hands._operators.target(both).servers
+    assert [record.uweight for record in kept] == [100, 40]
 
 
 def test_what_a_recovery_finds_at_weight_0_was_nobodys_will(fleet):
@@ -358,7 +370,7 @@ def test_what_a_recovery_finds_at_weight_0_was_nobodys_will(fleet):
 )
 def test_a_change_in_mid_drain_is_kept_and_written_down(fleet, mode, theirs, kept):
     drained = OUT if mode == "weight" else server(admin="drain", weight=0)
-    pool = FakePool(lb1=[server(), drained, server(**theirs)])
+    pool = FakePool(lb1=[drained, server(**theirs)])
     hands = made(fleet, pool, plan(drain=Drain(mode=mode)))
     hands.do(s.Record(target(), "undo"))
     hands.do(s.TakeOut(target()))
@@ -371,7 +383,7 @@ def test_a_change_in_mid_drain_is_kept_and_written_down(fleet, mode, theirs, kep
 
 
 def test_a_change_in_maint_is_seen_before_the_return(fleet):
-    pool = FakePool(lb1=[server(), MAINT, replace(MAINT, uweight=30), server(uweight=30)])
+    pool = FakePool(lb1=[MAINT, replace(MAINT, uweight=30), server(uweight=30)])
     hands = made(fleet, pool)
     hands.do(s.Record(target(), "undo"))
     hands.do(s.Shut(target()))
@@ -390,7 +402,7 @@ def test_a_change_after_the_return_is_kept_and_not_undone(fleet):
 
 
 def test_a_reload_is_no_operator(fleet):
-    pool = FakePool(lb1=[server(), OUT, (server(uweight=30), 8)])
+    pool = FakePool(lb1=[OUT, (server(uweight=30), 8)])
     hands = made(fleet, pool)
     hands.do(s.Record(target(), "undo"))
     hands.do(s.TakeOut(target()))
