@@ -13,7 +13,7 @@ from fabfile.balancers.haproxy import change
 from fabfile.balancers.model import BackendReading, ServerRecord, ServerRef
 from fabfile.drivers.balancers import Fence, Pool, backend_key
 from fabfile.drivers.operators import said
-from fabfile.drivers.rotation import is_restored
+from fabfile.drivers.standing import is_restored
 from fabfile.errors import EvenkeelError, NeedsRepair, PreflightFailed, RemoteError
 from fabfile.remote import state
 from fabfile.remote.base import Command

@@ -16,7 +16,8 @@ from fabfile.drivers.combiner import Combiner
 from fabfile.drivers.containers import Containers
 from fabfile.drivers.locks import Locks, check_fence
 from fabfile.drivers.operators import Operators, said
-from fabfile.drivers.rotation import Rotation, is_restored
+from fabfile.drivers.rotation import Rotation
+from fabfile.drivers.standing import is_restored
 from fabfile.errors import EvenkeelError, RemoteError
 from fabfile.inventory.model import Service
 from fabfile.remote import state

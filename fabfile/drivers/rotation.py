@@ -10,16 +10,17 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 
 from fabfile.balancers.haproxy import change
-from fabfile.balancers.haproxy.shell import Unusable
-from fabfile.balancers.model import BackendReading, ServerReading, ServerRecord, ServerRef
+from fabfile.balancers.model import ServerRecord, ServerRef
+from fabfile.drivers import standing
 from fabfile.drivers.balancers import NO_CONDITIONS, Pool
 from fabfile.drivers.operators import Operators
-from fabfile.errors import EvenkeelError, RemoteError
+from fabfile.drivers.standing import Answers, Servers
 from fabfile.inventory.model import DrainMode
 from fabfile.rollout.events import StepProgress
 from fabfile.rollout.plan import Target
 from fabfile.rollout.steps import (
     Admit,
+    Admitted,
     AwaitAdmitted,
     AwaitIdle,
     Busy,
@@ -41,9 +42,6 @@ PASS = 3.0
 """Seconds that checks of a server whose container never stopped may take to pass again."""
 SAY_AFTER, SAY_EVERY = 0.5, 1.0
 """Seconds until somebody is told what is waited for, and between two such words."""
-
-Servers = dict[ServerRef, ServerReading]
-Answers = Mapping[str, BackendReading | EvenkeelError]
 
 
 class Rotation:
@@ -80,15 +78,17 @@ class Rotation:
 
         target = step.target
         if self._operators.is_untouched(target):
-            as_recorded = _conditions((record.ref, record) for record in target.servers)
+            as_recorded = standing.conditions((record.ref, record) for record in target.servers)
             answers = self._send(target, commands, as_recorded)
-            if changed := _changed(answers):
+            if changed := standing.changed(answers):
                 target = self._operators.untouched(target, self._pool.read(changed))
                 answers = self._send(target, commands)
         else:
             answers = self._send(target, commands)
         servers = self._read_back(target, answers)
-        wrong = [str(ref) for ref, s in servers.items() if not _stays_out(s, step.maint)]
+        wrong = [
+            str(ref) for ref, s in servers.items() if not standing.stays_out(s, maint=step.maint)
+        ]
         return Failed(f"still takes requests: {', '.join(wrong)}") if wrong else Done()
 
     def _shut(self, record: ServerRecord) -> tuple[str, ...]:
@@ -116,12 +116,16 @@ class Rotation:
             self._operators.look(step.target, answers)
             waited = time.monotonic() - began
             undone = sorted(
-                {ref.balancer for ref, s in servers.items() if not _stays_out(s, step.maint)}
+                {
+                    ref.balancer
+                    for ref, s in servers.items()
+                    if not standing.stays_out(s, maint=step.maint)
+                }
             )
             if undone:
                 return Reverted(tuple(undone), waited)
             busy = {ref: s.scur + s.qcur for ref, s in servers.items() if s.scur + s.qcur}
-            now = {ref: (_process(answers, ref), s.stot) for ref, s in servers.items()}
+            now = {ref: (standing.process(answers, ref), s.stot) for ref, s in servers.items()}
             if not busy and now == before:
                 return Idle(waited=waited)
             # One quiet reading proves nothing yet: it gets its second one even when time is up.
@@ -163,7 +167,7 @@ class Rotation:
             stays_up = server.up and server.check_port == change.PARKED
             begun = server.admin == "drain" and not stays_up
             first = () if begun else change.admit_first(record.ref, checked=True)
-            return (*first, *_checks_back(record, server))
+            return (*first, *standing.checks_back(record, server))
 
         target = self._operators.look(target, answers)
         if all(server.checked for server in seen.values()):
@@ -180,12 +184,12 @@ class Rotation:
             return Done()
         answers = self._answers(step.target)
         target = self._operators.look(step.target, answers)
-        self._order(target, _admitting(_found(target, answers)))
+        self._order(target, standing.admitting(standing.found(target, answers)))
         return Done()
 
     def _admitted_as_left(self, target: Target, left: Servers) -> bool:
-        answers = self._send(target, _admitting(left), _conditions(left.items()))
-        if _changed(answers):
+        answers = self._send(target, standing.admitting(left), standing.conditions(left.items()))
+        if standing.changed(answers):
             return False
         self._read_back(target, answers)
         return True
@@ -199,7 +203,7 @@ class Rotation:
             servers, answers = look or self._look(step.target)
             look = None
             target = self._operators.look(step.target, answers)
-            undone = [r for r in target.servers if not is_restored(r, servers[r.ref])]
+            undone = [r for r in target.servers if not standing.is_restored(r, servers[r.ref])]
             if undone:
                 return Reverted(tuple(sorted({r.ref.balancer for r in undone})))
             down = [
@@ -208,7 +212,9 @@ class Rotation:
                 if record.admin == "ready" and not servers[ref := record.ref].up
             ]
             if not down:
-                return Done()
+                return Admitted(
+                    waited=time.monotonic() - began, readings=standing.readings(target, answers)
+                )
             said.say(f"not up yet on {', '.join(sorted({ref.balancer for ref in down}))}")
             if time.monotonic() - began >= step.deadline:
                 names = ", ".join(map(str, down))
@@ -226,11 +232,11 @@ class Rotation:
         servers = self._order(
             target,
             lambda record: (
-                *_checks_back(record, seen[record.ref]),
+                *standing.checks_back(record, seen[record.ref]),
                 *change.admit(record.ref, record.uweight, record.admin),
             ),
         )
-        wrong = [str(r.ref) for r in target.servers if not is_restored(r, servers[r.ref])]
+        wrong = [str(r.ref) for r in target.servers if not standing.is_restored(r, servers[r.ref])]
         if wrong:
             return Failed(f"not restored: {', '.join(wrong)}")
         parked = [
@@ -247,7 +253,7 @@ class Rotation:
         return self._read_back(target, self._send(target, commands))
 
     def _read_back(self, target: Target, answers: Answers) -> Servers:
-        servers = _servers(target, answers)
+        servers = standing.servers(target, answers)
         self._after_order[target.instance.id] = (servers, answers)
         return servers
 
@@ -269,7 +275,7 @@ class Rotation:
 
     def _look(self, target: Target) -> tuple[Servers, Answers]:
         answers = self._answers(target)
-        return _servers(target, answers), answers
+        return standing.servers(target, answers), answers
 
 
 class _Said:
@@ -297,92 +303,3 @@ class _Said:
             self._at, self._text = now, text
             instance = self._step.target.instance.id
             self._tell(StepProgress(instance, self._step.name, text, sessions, self._limit))
-
-
-def _servers(target: Target, answers: Answers) -> Servers:
-    found = {}
-    for ref in target.refs:
-        answer = answers[ref.balancer]
-        if isinstance(answer, EvenkeelError):
-            raise answer
-        if ref.server not in answer.servers:
-            raise RemoteError(ref.balancer, f"no server {ref.backend}/{ref.server} any more")
-        found[ref] = answer.servers[ref.server]
-    return found
-
-
-def _process(answers: Answers, ref: ServerRef) -> int:
-    answer = answers[ref.balancer]
-    return answer.process if isinstance(answer, BackendReading) else 0
-
-
-def _conditions(
-    servers: Iterable[tuple[ServerRef, ServerReading | ServerRecord]],
-) -> dict[str, tuple[change.AsLeft, ...]]:
-    """An order is for servers that stand like that."""
-    found: dict[str, tuple[change.AsLeft, ...]] = {}
-    for ref, server in servers:
-        mine = change.AsLeft(ref.server, server.admin, server.uweight)
-        found[ref.balancer] = (*found.get(ref.balancer, ()), mine)
-    return found
-
-
-def _changed(answers: Answers) -> list[str]:
-    """Balancers whose hosts refused an order, since a server does not stand as it should."""
-    return [n for n, a in answers.items() if isinstance(a, Unusable) and a.kind == "changed"]
-
-
-def _found(target: Target, answers: Answers) -> Servers:
-    """Its servers on those balancers that answered."""
-    found = {}
-    for ref in target.refs:
-        answer = answers[ref.balancer]
-        if not isinstance(answer, EvenkeelError) and ref.server in answer.servers:
-            found[ref] = answer.servers[ref.server]
-    return found
-
-
-def _admitting(seen: Servers) -> Callable[[ServerRecord], Iterable[str]]:
-    """What takes a server in, from where it stands; nothing for one that nobody has seen."""
-
-    def commands(record: ServerRecord) -> Iterable[str]:
-        server = seen.get(record.ref)
-        if server is None:
-            return ()
-        if record.admin == "maint":  # an operator's: it stays where it was
-            weight = change.set_weight(record.ref, record.uweight)
-            shut = server.admin == "maint"
-            return weight if shut else (*weight, *change.set_state(record.ref, "maint"))
-        back = change.admit(record.ref, record.uweight, record.admin)
-        back = (*_checks_back(record, server), *back)
-        if server.admin != "maint":  # parked, or checked anew since its old container went
-            return back
-        return (*change.admit_first(record.ref, checked=server.checked), *back)
-
-    return commands
-
-
-def _checks_back(record: ServerRecord, seen: ServerReading) -> tuple[str, ...]:
-    """Its checks go where they went when it was recorded."""
-    if record.check_port is None or record.check_port == seen.check_port:
-        return ()
-    return change.check_at(record.ref, record.check_port)
-
-
-def _is_out(server: ServerReading) -> bool:
-    """It gets no new requests but those of pinned clients."""
-    return server.admin in ("drain", "maint") or server.uweight == 0
-
-
-def _stays_out(server: ServerReading, maint: bool) -> bool:
-    if not maint:
-        return _is_out(server)
-    return server.admin == "maint" or (
-        server.admin == "drain" and server.check_port == change.PARKED
-    )
-
-
-def is_restored(record: ServerRecord, server: ServerReading) -> bool:
-    """Weight and state, and where its checks go, are what was recorded."""
-    checked = record.check_port is None or record.check_port == server.check_port
-    return checked and server.uweight == record.uweight and server.admin == record.admin

@@ -10,14 +10,17 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from fabfile.rollout import capacity, fates
 from fabfile.rollout import events as e
+from fabfile.rollout import fates
 from fabfile.rollout.batches import over_budget
 from fabfile.rollout.counting import Counting
+from fabfile.rollout.grants import Grants
 from fabfile.rollout.lanes import Batch, Order, Running, planned, way_back
 from fabfile.rollout.plan import Plan, Target
 from fabfile.rollout.steps import (
+    Admitted,
     AskCapacity,
+    AwaitAdmitted,
     Done,
     Ended,
     Failed,
@@ -37,8 +40,8 @@ from fabfile.rollout.watch import LOOK, LOOK_AT_END, Bad, Watch
 
 OBSERVE_AGAIN = 0.2
 """Seconds between two looks at the capacity while a lane waits for it."""
-CAPACITY_PATIENCE = 300
-"""Looks (a minute's worth) at a capacity that nothing of ours is holding, before giving up."""
+FRESH = 0.5
+"""Seconds that an instance may take to be admitted for a look meanwhile to be one of now."""
 
 
 class Engine:
@@ -51,9 +54,7 @@ class Engine:
         self.fates = fates.at_start(plan)
         self.finished: e.RolloutFinished | None = None
         self._emit = emit
-        self._ledger = capacity.Ledger(
-            capacity.pools(plan.baseline, plan.summed), plan.policy.min_capacity
-        )
+        self._grants = Grants(plan, emit)
         self._orders: dict[int, tuple[Work, Running | None]] = {}
         self._next_id = 1
         self._back = plan.mode == "abort"
@@ -114,6 +115,9 @@ class Engine:
             if self._steps:
                 self._tell(running.target, running.step, outcome)
             outcome = self._call_off(running, running.step, outcome)
+            if isinstance(outcome, Admitted):
+                running.looked = running.looked and outcome.waited < FRESH
+                self._grants.see(Seen(outcome.readings, partial=True))
         try:
             step = next(running.lane) if outcome is None else running.lane.send(outcome)
         except StopIteration as stop:
@@ -122,16 +126,24 @@ class Engine:
         if self._steps:
             self._emit(e.StepStarted(step.target.instance.id, step.name))
         if isinstance(step, AskCapacity):
-            assert self._batch is not None
-            self._batch.waiting[step.target.instance.id] = running
-            return self._look(0.0)
+            return self._asked(running)
         orders = [self._order(step, running)]
+        if isinstance(step, AwaitAdmitted) and self._has_more(running):
+            running.looked = False
+            orders += self._look(0.0)  # for the question of the next one
         if isinstance(step, Record) and step.progress == "done":
             # It takes requests again, and only its record is left: nobody has to wait for that.
             running.through = True
-            self._ledger.give(running.held)
-            orders += self._begin_next(running.target.instance.host)
+            self._grants.give_back(running)
+            orders += self._begin_next(running.target.instance.host, looked=running.looked)
         return orders
+
+    def _asked(self, running: Running) -> list[Order]:
+        """It wants capacity: by what was seen a moment ago, or by a look of its own."""
+        assert self._batch is not None
+        self._batch.waiting[running.target.instance.id] = running
+        looked, running.looked = running.looked, False
+        return self._grant() if looked else self._look(0.0)
 
     def _call_off(self, running: Running, step: Step, outcome: Outcome) -> Outcome:
         """The last moment at which a lane can turn around without having drained anything."""
@@ -175,7 +187,7 @@ class Engine:
             self._count_failure(batch, target, ended.reason)
         if ended.fate != "broken":
             # What is broken stays counted as gone: a reading from before may still show it.
-            self._ledger.give(running.held)
+            self._grants.give_back(running)
         return [] if running.through else self._begin_next(target.instance.host)
 
     def _count_failure(self, batch: Batch, target: Target, reason: str) -> None:
@@ -186,14 +198,19 @@ class Engine:
         if not batch.urgent and host in batch.queues:
             batch.queues[host].clear()
 
-    def _begin_next(self, host: str) -> list[Order]:
+    def _has_more(self, running: Running) -> bool:
+        """Whether others of its host come after it."""
+        batch = self._batch
+        return batch is not None and bool(batch.queues.get(running.target.instance.host))
+
+    def _begin_next(self, host: str, *, looked: bool = False) -> list[Order]:
         batch = self._batch
         assert batch is not None
         queue = batch.queues.get(host)
         if not queue or self._no_more():
             return []
         target, lane = recovering.lane_of(self.plan, queue.popleft())
-        running = Running(target, lane)
+        running = Running(target, lane, looked=looked)
         batch.running[target.instance.id] = running
         return self._advance(running, None)
 
@@ -216,15 +233,15 @@ class Engine:
     # what people get from those that came back
 
     def _seen(self, order: int, seen: Seen) -> list[Order]:
-        self._ledger.see(seen.readings, partial=seen.partial)
+        self._grants.see(seen)
         self._counting.see(seen.readings)
-        if changes := self._ledger.changes():
-            self._emit(e.CapacitySeen(changes))
         orders = self._gone_bad(self._watch.see(seen.readings))
         if order == self._watching:
             self._watching = None
             return self._after(orders)
         self._observing = False
+        for running in self._batch.running.values() if self._batch else ():
+            running.looked = isinstance(running.step, AwaitAdmitted)
         return self._turn_back() if self._turning else self._after(orders + self._grant())
 
     def _gone_bad(self, found: Iterable[Bad]) -> list[Order]:
@@ -276,35 +293,9 @@ class Engine:
         if why and not (lane.granted or lane.homeward):
             lane.called_off = True
             return Refused(why)
-        refs = lane.target.refs
-        self._ledger.give(lane.held)
-        refused = self._ledger.refusal(refs)
-        self._ledger.take(lane.held)
-        others = len(batch.running) > len(batch.waiting)
-        if refused is None or self._all_the_same(lane, refused, others=others):
-            lane.granted, lane.held = True, refs
-            self._ledger.take(refs)
-            self._emit(e.CapacityLeft(lane.target.instance.id, self._ledger.left(refs)))
-            return Done()
-        if refused.pool != lane.told:
-            lane.told = refused.pool
-            self._emit(e.CapacityAwaited(lane.target.instance.id, str(refused)))
-        # As long as another lane is on its way, capacity may come back.
-        lane.denied = 0 if others else lane.denied + 1
-        if lane.denied > CAPACITY_PATIENCE:
-            return Refused(f"no capacity to spare: {refused}")
-        return None
-
-    def _all_the_same(self, lane: Running, refused: capacity.Refusal, *, others: bool) -> bool:
-        """Whether a drain goes on although ``refused``; ``others`` are on their way.
-
-        A way back is never blocked for good: what is to go is what failed. When waiting has not
-        helped it goes below the floor, one at a time, but takes no pool's last server.
-        """
-        if refused.silent or self.plan.allow_outage:
-            return self.plan.allow_outage and not refused.silent
-        home = self._back or lane.homeward or self.plan.mode in ("abort", "rollback")
-        return home and not others and lane.denied >= CAPACITY_PATIENCE and refused.after > 0
+        return self._grants.decide(
+            lane, others=len(batch.running) > len(batch.waiting), back=self._back
+        )
 
     # batches
 
@@ -375,7 +366,7 @@ class Engine:
     def _turn_back(self) -> list[Order]:
         self._turning = False
         self._failures = 0
-        self._backlog = deque(way_back(self.plan, self._upgraded, self._ledger.serves))
+        self._backlog = deque(way_back(self.plan, self._upgraded, self._grants.serves))
         self._count = len(self._backlog)
         return self._next_batch()
 

@@ -36,6 +36,8 @@ class Running:
     told: str = ""
     through: bool = False
     """It is back, and the next one of its host may begin."""
+    looked: bool = False
+    """The balancers were looked at a moment ago: while it, or the one before it, was admitted."""
     called_off: bool = False
     """It was sent home before its drain, and for nothing of its own doing."""
 

@@ -108,7 +108,10 @@ class Admit(Step):
 
 @dataclass(frozen=True, slots=True)
 class AwaitAdmitted(Step):
-    """Wait until every balancer shows the recorded weight and state, and the server up."""
+    """Wait until every balancer shows the recorded weight and state, and the server up.
+
+    Answered by :class:`Admitted` then, by :class:`Reverted`, or by :class:`Failed`.
+    """
 
     deadline: float
 
@@ -162,6 +165,14 @@ class Idle(Done):
     """Nothing is in flight. ``waited`` seconds went into it."""
 
     waited: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted(Done):
+    """It takes requests: ``waited`` seconds went into that, and ``readings`` show it."""
+
+    waited: float = 0.0
+    readings: Readings = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

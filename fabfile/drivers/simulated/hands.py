@@ -12,9 +12,11 @@ from fabfile.balancers.model import ServerRecord, ServerRef
 from fabfile.drivers.simulated.fleet import Container, Fleet, Server
 from fabfile.drivers.simulated.traffic import cut_off
 from fabfile.inventory.model import DrainMode
+from fabfile.rollout.capacity import Readings
 from fabfile.rollout.plan import Release, Target
 from fabfile.rollout.steps import (
     Admit,
+    Admitted,
     AwaitAdmitted,
     AwaitHealthy,
     AwaitIdle,
@@ -241,11 +243,17 @@ class Hands:
             if undone:
                 return Reverted(_balancers(undone), fleet.now - began)
             if not down:
-                return Done()
+                return Admitted(waited=fleet.now - began, readings=self._shown(servers))
             if fleet.now - began >= step.deadline:
                 return Failed(f"not let in by {', '.join(map(str, down))}")
             # The checks take that long at least: a large fleet has no time for idle polls.
             yield self._timing.poll if fleet.now > began else self._timing.admit
+
+    def _shown(self, servers: Iterable[Server]) -> Readings:
+        by_backend: dict[tuple[str, str], list[Server]] = {}
+        for server in servers:
+            by_backend.setdefault(server.key, []).append(server)
+        return {key: self._fleet.read(key, mine) for key, mine in by_backend.items()}
 
     # containers
 
