@@ -75,7 +75,7 @@ def durable(path: str, text: str) -> str:
     """
     return (
         f"printf '%s\\n' {q(text)} > {path}.new && sync {path}.new && mv {path}.new {path}"
-        f" && sync $(dirname {path})"
+        f" && sync {path.rpartition('/')[0]}"
     )
 
 
@@ -188,7 +188,8 @@ def fenced(keys: Mapping[str, str], effect: str) -> str:
         lock = f"{ROOT}/locks/{name}"
         parts.append(
             f"exec {fd}>>{q(lock + '.flock')} && flock -w {FLOCK_WAIT} {fd} || exit {EXIT_BUSY}\n"
-            f'[ "$(head -n 1 {q(lock + ".lock")} 2>/dev/null)" = {q(line)} ] || exit {EXIT_FENCED}'
+            f"line=; {{ IFS= read -r line <{q(lock + '.lock')}; }} 2>/dev/null\n"
+            f'[ "$line" = {q(line)} ] || exit {EXIT_FENCED}'
         )
     rest = dict(taken[len(_DESCRIPTORS) :])
     inner = f"sh -c {q(fenced(rest, effect))}" if rest else effect

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from fabfile.balancers.haproxy.observe import poll_body, sections
+from fabfile.balancers.haproxy.observe import sections
 from fabfile.balancers.haproxy.parse import Unreadable, check_answers, checked_name
 from fabfile.balancers.haproxy.shell import on_balancer
 from fabfile.balancers.model import Admin, BackendReading, ServerRef
@@ -146,7 +146,7 @@ def change_script(
     """
     guarded = " ".join(f"{checked_name(s.server)}={s.admin}={s.uweight}" for s in only_if)
     guard = [f"ek_guard {q(checked_name(spec.backend))} {q(guarded)}"] if guarded else []
-    lines = [*guard, "printf '@evenkeel answer\\n'", "ek_said="]
+    lines = [*guard, "printf '@evenkeel answer\\n'", "ek_said=", "ek_end='\n'"]
     for chain in _chains(commands):
         lines += [
             f'ek_reply=$(ek_ask "$EK_SOCKET" {q(chain)} && echo x) || exit $?',
@@ -155,20 +155,14 @@ def change_script(
     lines.append("printf '%s' \"$ek_said\"")
     lines += _cut_in_old(spec, commands)
     lines += [
-        "ek_saved=0",
-        "( ek_save ) || ek_saved=$?",
-        poll_body(read),
-        "case \"$(printf '%s' \"$ek_said\" | tr -d '\\n')\" in",
-        "'') exit $ek_saved ;;",
+        "ek_save_poll " + " ".join(q(checked_name(name)) for name in read),
+        'case "$ek_said" in',
+        "*[!$ek_end]*) ;;",
+        "*) exit $ek_saved ;;",
         "esac",
         "ek_die 96 \"HAProxy refused: $(printf '%s' \"$ek_said\" | sed -n '/./{p;q;}')\"",
     ]
     return on_balancer(spec, "\n".join(lines))
-
-
-def save_script(spec: BalancerSpec) -> str:
-    """A script that only rewrites the server-state file (nothing where there is none)."""
-    return on_balancer(spec, "ek_save")
 
 
 def _chains(commands: Sequence[str]) -> list[str]:

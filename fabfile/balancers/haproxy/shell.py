@@ -126,11 +126,17 @@ ek_procs() {
         done
     })
 }
-ek_poll() {
+ek_questions() {
     ek_line='show cli level;show info;show stat -1 6 -1'
     for ek_b in "$@"; do ek_line="$ek_line;show servers state $ek_b"; done
+}
+ek_poll() {
+    ek_questions "$@"
     ek_got=$(ek_ask "$EK_SOCKET" "$ek_line") || exit $?
     printf '@evenkeel runtime\n%s\n' "$ek_got" | ek_only "$@"
+    ek_rest "$@"
+}
+ek_rest() {
     ek_procs
     [ -z "$EK_MASTER" ] || printf '@evenkeel proc\n%s\n' "$ek_proc"
     for ek_pid in $ek_pids; do
@@ -163,9 +169,7 @@ ek_each_old() {
 ek_save() {
     [ -n "$EK_STATE" ] || return 0
     {
-        if command -v flock >/dev/null 2>&1; then
-            flock -w 5 9 || ek_die 97 "$EK_STATE is locked by another command"
-        fi
+        ek_lock_state
         ek_state=$(ek_ask "$EK_SOCKET" 'show servers state') || exit $?
         case "$ek_state" in
         1*'# be_id '*) ;;
@@ -174,6 +178,40 @@ ek_save() {
         { printf '%s\n\n' "$ek_state" >"$EK_STATE.new" && mv -f "$EK_STATE.new" "$EK_STATE"; } ||
             ek_die 97 "can't write the server-state file $EK_STATE"
     } 9>>"$EK_STATE.lock" || ek_die 97 "can't write beside the server-state file $EK_STATE"
+}
+ek_save_poll() {
+    # As ek_save and ek_poll, by one question; leaves in $ek_saved how saving ended.
+    ek_saved=0
+    [ -n "$EK_STATE" ] || { ek_poll "$@"; return; }
+    ek_questions "$@"
+    (
+        {
+            ek_lock_state
+            ek_got=$(ek_ask "$EK_SOCKET" "show servers state;$ek_line") || exit $?
+            printf '@evenkeel runtime\n'
+            printf '%s\n' "$ek_got" | awk -F, -v want=" $* " -v file="$EK_STATE.new" '
+                !past { print >file; if (!NF) past = 1; next }
+                /^# pxname,/ { csv = 1 } !NF { csv = 0 }
+                !csv || /^[#@]/ || index(want, " " $1 " ")' || exit 97
+            { IFS= read -r ek_a && IFS= read -r ek_b; } <"$EK_STATE.new"
+            case "$ek_a $ek_b" in
+            '1 # be_id '*) ;;
+            *) ek_die 97 "show servers state answered: $ek_a" ;;
+            esac
+            mv -f "$EK_STATE.new" "$EK_STATE" || exit 97
+        } 9>>"$EK_STATE.lock"
+    ) || ek_saved=$?
+    case $ek_saved in
+    0) ek_rest "$@"; return ;;
+    1 | 2) ek_saved=97 ;;
+    esac
+    [ $ek_saved -ne 97 ] || echo "evenkeel: can't write the server-state file $EK_STATE" >&2
+    ek_poll "$@"
+}
+ek_lock_state() {
+    if command -v flock >/dev/null 2>&1; then
+        flock -w 5 9 || ek_die 97 "$EK_STATE is locked by another command"
+    fi
 }
 """
 

@@ -49,7 +49,7 @@ class World:
         self.inventory = fakes.inventory(tmp_path, service, hosts)
         self.fleet = Fleet(self.inventory)
         self.events = []
-        self.fleet.on("head -n 1|finished.json")
+        self.fleet.on("head -n 1|read -r line|finished.json")
         self.fleet.on(PLAN)
         self.fleet.on(LOCK, self._lock)
         self.fleet.on(STAGE)

@@ -30,7 +30,7 @@ def journal(plan="", rollout="r1", **undo):
 def fleet(tmp_path, monkeypatch):
     found = Fleet(inventory := fakes.inventory(tmp_path))
     found.inventory = inventory
-    found.on("rm -f|head -n 1")
+    found.on("rm -f|head -n 1|read -r line")
     found.on(f"{WRITE}|{ASIDE}")
     found.on(FACTS, facts(kept=json.dumps({"release": "old", "version": "1.0", "digest": DIGEST})))
     found.on(LOCK, World._lock)
