@@ -68,14 +68,14 @@ def key(*parts: str) -> str:
     return ".".join(re.sub(r"[^A-Za-z0-9_-]+", ".", part).strip(".") for part in parts)
 
 
-def durable(path: str, text: str) -> str:
+def durable(path: str, text: str, folder: str = "") -> str:
     """Write ``text`` to ``path`` so that it survives a power cut, or leave the old file.
 
-    ``path`` is a shell word already quoted.
+    ``path`` is a shell word already quoted, and so is ``folder``, where it lies.
     """
     return (
         f"printf '%s\\n' {q(text)} > {path}.new && sync {path}.new && mv {path}.new {path}"
-        f" && sync {path.rpartition('/')[0]}"
+        f" && sync {folder or f'$(dirname {path})'}"
     )
 
 
@@ -256,7 +256,7 @@ def undo_records(rollout: str, records: Mapping[str, object]) -> str:
     """Write down what has to be put back; ``records`` by file name without ``.json``."""
     folder = f"{ROOT}/rollouts/{q(rollout)}/undo"
     return "umask 002\n" + " &&\n".join(
-        durable(f"{folder}/{q(name)}.json", json.dumps(record, sort_keys=True))
+        durable(f"{folder}/{q(name)}.json", json.dumps(record, sort_keys=True), folder)
         for name, record in records.items()
     )
 
