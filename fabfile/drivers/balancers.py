@@ -59,6 +59,19 @@ class Change:
 
     commands: tuple[str, ...] = ()
     only_if: tuple[AsLeft, ...] = ()
+    servers: frozenset[str] | None = None
+    """Those whose reading is wanted; ``None``: of all."""
+
+
+def _merged(batch: Sequence[Change]) -> Change:
+    """All of ``batch`` on one trip."""
+    wanted = [change.servers for change in batch]
+    whole = frozenset().union(*(some for some in wanted if some is not None))
+    return Change(
+        tuple(command for change in batch for command in change.commands),
+        tuple(server for change in batch for server in change.only_if),
+        None if None in wanted else whole,
+    )
 
 
 class BalancerHand:
@@ -82,27 +95,31 @@ class BalancerHand:
         self._failed_changes: WeakSet[EvenkeelError] = WeakSet()
         self._trips: Combiner[Change, BackendReading] = Combiner(self._trip)
 
-    def read(self) -> BackendReading:
-        """A reading that was begun after this call. Raises :class:`RemoteError`."""
+    def read(self, servers: frozenset[str] | None = None) -> BackendReading:
+        """A reading that was begun after this call. Raises :class:`RemoteError`.
+
+        ``servers``: of these at least.
+        """
+        wanted = Change(servers=servers)
         try:
-            return self._trips.ask(Change())
+            return self._trips.ask(wanted)
         except EvenkeelError as error:
             if error not in self._failed_changes:
                 raise
-            return self.alone()  # it travelled with a change, and that is what went wrong
+            return self.alone(wanted)  # it travelled with a change, and that is what went wrong
 
-    def change(self, *commands: str, only_if: tuple[AsLeft, ...] = ()) -> BackendReading:
-        """Send ``commands`` chained; returns what the balancer shows afterwards.
+    def change(self, wanted: Change) -> BackendReading:
+        """Send its commands chained; returns what the balancer shows afterwards.
 
         Raises :class:`EvenkeelError` for an answer that is not empty (kind ``changed``: nothing
         was sent, since a server is not as ``only_if`` says), :class:`OutcomeUnknown` when the
         connection broke.
         """
-        return self._trips.ask(Change(commands, only_if))
+        return self._trips.ask(wanted)
 
-    def alone(self, *commands: str, only_if: tuple[AsLeft, ...] = ()) -> BackendReading:
+    def alone(self, wanted: Change) -> BackendReading:
         """As :meth:`change` or :meth:`read`, on a trip that nobody else is on."""
-        return self._trip([Change(commands, only_if)])
+        return self._trip([wanted])
 
     def close(self) -> None:
         """End the conversation the readings come from."""
@@ -124,20 +141,19 @@ class BalancerHand:
         return sessions.who(text, spec.backend, server)
 
     def _trip(self, batch: Sequence[Change]) -> BackendReading:
-        commands = [command for wanted in batch for command in wanted.commands]
-        only_if = [server for wanted in batch for server in wanted.only_if]
+        whole = _merged(batch)
         try:
-            return self._patiently(commands, only_if)
+            return self._patiently(whole)
         except EvenkeelError as error:
-            if commands:
+            if whole.commands:
                 self._failed_changes.add(error)
             raise
 
-    def _patiently(self, commands: Sequence[str], only_if: Sequence[AsLeft]) -> BackendReading:
+    def _patiently(self, wanted: Change) -> BackendReading:
         ends = time.monotonic() + RELOAD_PATIENCE
         while True:
             try:
-                text = self._send(commands, only_if) if commands else self._poll()
+                text = self._send(wanted) if wanted.commands else self._poll(wanted)
                 began = time.thread_time()
                 found = observe.read_backend(self.balancer.id, self.balancer.spec.backend, text)
                 self._rested = time.monotonic() + REST * (time.thread_time() - began)
@@ -152,12 +168,12 @@ class BalancerHand:
                     raise
                 time.sleep(RELOAD_PAUSE)
 
-    def _poll(self) -> str:
+    def _poll(self, wanted: Change) -> str:
         with self._asking:
             time.sleep(max(0.0, self._rested - time.monotonic()))
-            return self._poll_in_turn()
+            return self._poll_in_turn(wanted.servers)
 
-    def _poll_in_turn(self) -> str:
+    def _poll_in_turn(self, servers: frozenset[str] | None) -> str:
         spec = self.balancer.spec
         try:
             if self._lines is None:
@@ -166,21 +182,28 @@ class BalancerHand:
                     Command(observe.observer_script(spec), label="watch HAProxy"),
                     marker=observe.MARKER,
                 )
-            return self._lines.ask(observe.request([spec.backend]), timeout=POLL_TIMEOUT)
+            line = observe.request([spec.backend], servers)
+            return self._lines.ask(line, timeout=POLL_TIMEOUT)
         except OutcomeUnknown:
             if self._lines is not None:
                 self._lines.close()
             self._lines = None
-            script = observe.poll_script(spec, [spec.backend])
+            script = observe.poll_script(spec, [spec.backend], servers)
             return self._run(script, "ask HAProxy", POLL_TIMEOUT)
 
-    def _send(self, commands: Sequence[str], only_if: Sequence[AsLeft]) -> str:
+    def _send(self, wanted: Change) -> str:
         spec = self.balancer.spec
         assert self._fence is not None
-        effect = change.change_script(spec, commands, read=[spec.backend], only_if=only_if)
+        effect = change.change_script(
+            spec,
+            wanted.commands,
+            read=[spec.backend],
+            only_if=wanted.only_if,
+            servers=wanted.servers,
+        )
         script = self._fence(self.balancer.host, [backend_key(self.balancer)], effect)
-        text = self._run(script, "; ".join(commands)[:200], CHANGE_TIMEOUT)
-        change.check_change(self.balancer.id, commands, text)
+        text = self._run(script, "; ".join(wanted.commands)[:200], CHANGE_TIMEOUT)
+        change.check_change(self.balancer.id, wanted.commands, text)
         return text
 
     def _run(self, script: str, label: str, timeout: float) -> str:
@@ -225,38 +248,42 @@ class Pool:
         """Each once."""
         return tuple(hand.balancer for hand in self.hands.values())
 
-    def read(self, ids: Iterable[str] | None = None) -> dict[str, BackendReading | EvenkeelError]:
-        """A fresh reading of each balancer, or why there is none, by balancer id."""
+    def read(
+        self, ids: Iterable[str] | None = None, servers: frozenset[str] | None = None
+    ) -> dict[str, BackendReading | EvenkeelError]:
+        """A fresh reading of each balancer, or why there is none, by balancer id.
+
+        ``servers``: only these are asked for.
+        """
         wanted = list(self.hands) if ids is None else list(ids)
-        return self._each({name: self.hands[name].read for name in wanted})
+        return self._each({name: partial(self.hands[name].read, servers) for name in wanted})
 
     def change(
         self,
         commands: Mapping[str, Sequence[str]],
         only_if: Mapping[str, tuple[AsLeft, ...]] = NO_CONDITIONS,
+        servers: frozenset[str] | None = None,
     ) -> dict[str, BackendReading | EvenkeelError]:
         """Send each balancer its commands; what each shows afterwards, or what went wrong.
 
-        ``only_if``: how servers have to stand for that, by balancer.
+        ``only_if``: how servers have to stand for that, by balancer. ``servers``: only what these
+        show is asked for.
         """
-        return self._each(
-            {
-                name: partial(self._alone, self.hands[name], lines, only_if.get(name, ()))
-                for name, lines in commands.items()
-            }
-        )
+        wanted = {
+            name: Change(tuple(lines), tuple(only_if.get(name, ())), servers)
+            for name, lines in commands.items()
+        }
+        return self._each({n: partial(self._alone, self.hands[n], w) for n, w in wanted.items()})
 
     @staticmethod
-    def _alone(
-        hand: BalancerHand, lines: Sequence[str], only_if: tuple[AsLeft, ...]
-    ) -> BackendReading:
+    def _alone(hand: BalancerHand, wanted: Change) -> BackendReading:
         try:
-            return hand.change(*lines, only_if=only_if)
+            return hand.change(wanted)
         except OutcomeUnknown:
             raise
         except EvenkeelError:
             # The trip may have carried others' commands too: one of those may be to blame.
-            return hand.alone(*lines, only_if=only_if)
+            return hand.alone(wanted)
 
     def _each(self, calls: Mapping[str, Callable[[], Answer]]) -> dict[str, Answer | EvenkeelError]:
         if len(calls) == 1:

@@ -266,16 +266,20 @@ class Rotation:
         lines: dict[str, list[str]] = {}
         for record in target.servers:
             lines.setdefault(record.ref.balancer, []).extend(commands(record))
-        answers = self._pool.change(lines, only_if)
+        answers = self._pool.change(lines, only_if, _names(target))
         self._operators.ordered(target, answers)
         return answers
 
     def _answers(self, target: Target) -> Answers:
-        return self._pool.read(dict.fromkeys(ref.balancer for ref in target.refs))
+        return self._pool.read(dict.fromkeys(r.balancer for r in target.refs), _names(target))
 
     def _look(self, target: Target) -> tuple[Servers, Answers]:
         answers = self._answers(target)
         return standing.servers(target, answers), answers
+
+
+def _names(target: Target) -> frozenset[str]:
+    return frozenset(ref.server for ref in target.refs)
 
 
 class _Said:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,18 @@ from fabfile.remote.connection import HANDSHAKES
 from fabfile.remote.dialer import Dialer, host_at, is_address
 from fabfile.remote.local import LocalTransport
 from fabfile.remote.ssh import SshTransport
+
+M_ARENA_MAX, ARENAS = -8, 2
+"""glibc's name for how many heaps there may be (malloc.h), and how many our threads share."""
+
+
+def _share_heaps() -> None:
+    """Hundreds of threads that mostly wait share few heaps, since each keeps what it once had.
+
+    With a hundred hosts that is a fifth of all memory. Where there is no glibc nothing happens.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, ARENAS)
 
 
 class Connectable(Transport, Protocol):
@@ -35,6 +48,7 @@ class Remotes:
     def __init__(
         self, inventory: Inventory, *, make: Callable[[Host], Connectable] | None = None
     ) -> None:
+        _share_heaps()
         self._inventory = inventory
         self._dialer = Dialer(inventory.hosts.get)
         self._make = make or self._transport

@@ -40,6 +40,7 @@ from fabfile.balancers.haproxy.observe import (
 from fabfile.balancers.haproxy.parse import Refused
 from fabfile.balancers.haproxy.preflight import preflight, preflight_script
 from fabfile.balancers.haproxy.sessions import sessions_script, who
+from fabfile.balancers.model import BackendReading
 from fabfile.lab.engine import Docker
 from tests.lab.haproxy_rig import Rig, image, rig, sh
 
@@ -254,6 +255,24 @@ def test_the_checks_of_a_server_that_has_none_can_not_be_sent_elsewhere(real: Ri
     assert not real.read().servers[S1].checked
     done = sh(change_script(real.spec, park(real.ref(S1)), read=["app"]))
     assert done.returncode == 96
+
+
+def test_of_many_servers_only_those_that_are_meant_are_carried_and_read(real: Rig) -> None:
+    def read(text: str) -> BackendReading:
+        return read_backend("lb1", "app", text)
+
+    whole = real.read()
+    done = sh(poll_script(real.spec, ["app"], [S2]))
+    assert list(read(done.stdout).servers) == [S2]
+    assert read(done.stdout).servers[S2] == whole.servers[S2]
+    assert set(read(done.stdout).counts) == {S2, "BACKEND"}
+    orders = set_weight(real.ref(S1), 9)
+    done = sh(change_script(real.spec, orders, read=["app"], servers=[S1]))
+    assert done.returncode == 0, done.stderr
+    check_change("lb1", orders, done.stdout)
+    assert {name: s.uweight for name, s in read(done.stdout).servers.items()} == {S1: 9}
+    kept = Path(str(real.spec.state_file)).read_text()
+    assert all(name in kept for name in whole.servers), "the file for a reload is whole"
 
 
 def test_a_change_on_condition_is_made_where_the_server_stands_like_that(real: Rig) -> None:

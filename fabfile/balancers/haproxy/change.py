@@ -7,10 +7,10 @@ with an empty line, so a script's text is judged twice: by :func:`check_change`,
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from fabfile.balancers.haproxy.observe import sections
+from fabfile.balancers.haproxy.observe import request, sections
 from fabfile.balancers.haproxy.parse import Unreadable, check_answers, checked_name
 from fabfile.balancers.haproxy.shell import on_balancer
 from fabfile.balancers.model import Admin, BackendReading, ServerRef
@@ -134,8 +134,11 @@ def change_script(
     *,
     read: Sequence[str] = (),
     only_if: Sequence[AsLeft] = (),
+    servers: Collection[str] | None = None,
 ) -> str:
     """ONE script: send ``commands`` chained, rewrite the server-state file, poll ``read``.
+
+    ``servers``: of these alone.
 
     Nothing is sent, and the exit code is 95, where a server of the backend does not stand as
     ``only_if`` says: between a look from afar and an order somebody may have changed it.
@@ -155,7 +158,7 @@ def change_script(
     lines.append("printf '%s' \"$ek_said\"")
     lines += _cut_in_old(spec, commands)
     lines += [
-        "ek_save_poll " + " ".join(q(checked_name(name)) for name in read),
+        f"ek_save_poll {request(read, servers)}",
         'case "$ek_said" in',
         "*[!$ek_end]*) ;;",
         "*) exit $ek_saved ;;",

@@ -18,7 +18,7 @@ A poll's text has sections that start with a line ``@evenkeel …``:
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from fabfile.balancers.haproxy.parse import (
@@ -52,17 +52,19 @@ _SERVING = {"1", "2"}
 _CHECKED = 0x02 | 0x04
 
 
-def poll_script(spec: BalancerSpec, backends: Sequence[str]) -> str:
+def poll_script(
+    spec: BalancerSpec, backends: Sequence[str], servers: Collection[str] | None = None
+) -> str:
     """A script that reads ``backends`` of one balancer; its stdout is for :func:`read_backend`.
 
-    Its exit codes are those of :mod:`shell`.
+    ``servers``: of these alone. Its exit codes are those of :mod:`shell`.
     """
-    return on_balancer(spec, poll_body(backends))
+    return on_balancer(spec, poll_body(backends, servers))
 
 
-def poll_body(backends: Sequence[str]) -> str:
+def poll_body(backends: Sequence[str], servers: Collection[str] | None = None) -> str:
     """The poll as the last lines of a larger script for :func:`shell.on_balancer`."""
-    return "ek_poll " + " ".join(q(checked_name(name)) for name in backends)
+    return f"ek_poll {request(backends, servers)}"
 
 
 def observer_script(spec: BalancerSpec) -> str:
@@ -79,9 +81,11 @@ done
     return on_balancer(spec, body, stdin=True)
 
 
-def request(backends: Sequence[str]) -> str:
-    """The line that asks :func:`observer_script` for ``backends``."""
-    return " ".join(checked_name(name) for name in backends)
+def request(backends: Sequence[str], servers: Collection[str] | None = None) -> str:
+    """The line that asks :func:`observer_script` for ``backends``; for ``servers`` alone."""
+    words = [checked_name(name) for name in backends]
+    words += [f"={checked_name(name)}" for name in sorted(servers or ())]
+    return " ".join(words)
 
 
 @dataclass(frozen=True)

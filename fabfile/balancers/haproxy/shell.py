@@ -91,7 +91,24 @@ class Paths:
         )
 
 
+_ONLY = r"""
+    /^# pxname,/ { csv = 1 }
+    /^# be_id / { states = 1 }
+    !NF { csv = states = 0 }
+    csv && !/^[#@]/ {
+        if (!index(want, " " $1 " ")) next
+        if (only && $2 != "BACKEND" && !index(only, " " $2 " ")) next
+    }
+    states && only && !/^#/ {
+        split($0, field, " ")
+        if (!index(only, " " field[4] " ")) next
+    }
+    { print }"""
+"""awk: of a poll's tables the lines of the backends ``want`` and, unless it is empty, of ``only``.
+What a backend of a thousand servers says is too much to be carried and read for one of them."""
+
 PRELUDE = r"""
+EK_PRINT='@ONLY@'
 set -f
 umask 022
 ek_die() { ek_code=$1; shift; printf 'evenkeel: %s\n' "$*" >&2; exit "$ek_code"; }
@@ -126,11 +143,24 @@ ek_procs() {
         done
     })
 }
+ek_wanted() {
+    # Backends, and "=NAME" for each server that alone is meant.
+    ek_backends= EK_ONLY=
+    for ek_b in "$@"; do
+        case $ek_b in
+        =*) EK_ONLY="$EK_ONLY ${ek_b#=}" ;;
+        *) ek_backends="$ek_backends $ek_b" ;;
+        esac
+    done
+    [ -z "$EK_ONLY" ] || EK_ONLY="$EK_ONLY "
+}
 ek_questions() {
     ek_line='show cli level;show info;show stat -1 6 -1'
     for ek_b in "$@"; do ek_line="$ek_line;show servers state $ek_b"; done
 }
 ek_poll() {
+    ek_wanted "$@"
+    set -- $ek_backends
     ek_questions "$@"
     ek_got=$(ek_ask "$EK_SOCKET" "$ek_line") || exit $?
     printf '@evenkeel runtime\n%s\n' "$ek_got" | ek_only "$@"
@@ -160,8 +190,7 @@ ek_guard() {
         }' || ek_die 95 "a server of $1 is not as it was left"
 }
 ek_only() {
-    awk -F, -v want=" $* " '/^# pxname,/ { csv = 1 } !NF { csv = 0 }
-        !csv || /^[#@]/ || index(want, " " $1 " ")'
+    awk -F, -v want=" $* " -v only="$EK_ONLY" "$EK_PRINT"
 }
 ek_each_old() {
     ek_ask "$EK_MASTER" "$(printf '%s\n' "$2" | sed "s/@!PID/@!$1/g")" || exit $?
@@ -183,16 +212,16 @@ ek_save_poll() {
     # As ek_save and ek_poll, by one question; leaves in $ek_saved how saving ended.
     ek_saved=0
     [ -n "$EK_STATE" ] || { ek_poll "$@"; return; }
-    ek_questions "$@"
+    ek_wanted "$@"
+    ek_questions $ek_backends
     (
         {
             ek_lock_state
             ek_got=$(ek_ask "$EK_SOCKET" "show servers state;$ek_line") || exit $?
             printf '@evenkeel runtime\n'
-            printf '%s\n' "$ek_got" | awk -F, -v want=" $* " -v file="$EK_STATE.new" '
-                !past { print >file; if (!NF) past = 1; next }
-                /^# pxname,/ { csv = 1 } !NF { csv = 0 }
-                !csv || /^[#@]/ || index(want, " " $1 " ")' || exit 97
+            printf '%s\n' "$ek_got" |
+                awk -F, -v want="$ek_backends " -v only="$EK_ONLY" -v file="$EK_STATE.new" '
+                !past { print >file; if (!NF) past = 1; next }'"$EK_PRINT" || exit 97
             { IFS= read -r ek_a && IFS= read -r ek_b; } <"$EK_STATE.new"
             case "$ek_a $ek_b" in
             '1 # be_id '*) ;;
@@ -202,7 +231,7 @@ ek_save_poll() {
         } 9>>"$EK_STATE.lock"
     ) || ek_saved=$?
     case $ek_saved in
-    0) ek_rest "$@"; return ;;
+    0) ek_rest $ek_backends; return ;;
     1 | 2) ek_saved=97 ;;
     esac
     [ $ek_saved -ne 97 ] || echo "evenkeel: can't write the server-state file $EK_STATE" >&2
@@ -214,6 +243,8 @@ ek_lock_state() {
     fi
 }
 """
+
+PRELUDE = PRELUDE.replace("@ONLY@", _ONLY)
 
 
 def on_balancer(spec: BalancerSpec, body: str, *, stdin: bool = False) -> str:

@@ -117,11 +117,11 @@ class FakePool:
     def close(self):
         self.closed = True
 
-    def read(self, ids=None):
+    def read(self, ids=None, servers=None):
         self.reads += 1
         return {name: self._show(name) for name in (self.shows if ids is None else ids)}
 
-    def change(self, commands, only_if=None):
+    def change(self, commands, only_if=None, servers=None):
         """``changed``: balancers where a server is not as somebody left it, once."""
         sent = {n: lines for n, lines in commands.items() if not self._is_changed(n, only_if)}
         self.changes.append({name: list(lines) for name, lines in sent.items()})

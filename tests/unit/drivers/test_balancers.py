@@ -61,7 +61,7 @@ def test_a_conversation_that_broke_is_replaced(hand, lb1):
 
 def test_a_change_is_fenced_and_read_back(hand, lb1):
     lb1.on("FENCED", said(1))
-    assert hand.change("set server app/s1 weight 0").servers
+    assert hand.change(b.Change(("set server app/s1 weight 0",))).servers
     assert "set server app/s1 weight 0" in lb1.scripts[0]
 
 
@@ -71,7 +71,7 @@ AS_LEFT = AsLeft("s1", "drain", 0)
 def test_a_change_on_condition_is_refused_on_the_host_and_not_made(hand, lb1):
     lb1.on("FENCED", exit_code=95, stderr="evenkeel: a server of app is not as it was left")
     with pytest.raises(Unusable, match="not as it was left") as refused:
-        hand.change("set server app/s1 weight 0", only_if=(AS_LEFT,))
+        hand.change(b.Change(("set server app/s1 weight 0",), (AS_LEFT,)))
     assert refused.value.kind == "changed"
     assert "ek_guard app s1=drain=0" in lb1.scripts[0]
     assert lb1.scripts[0].index("ek_guard app s1") < lb1.scripts[0].index("set server app/s1")
@@ -86,33 +86,33 @@ def test_a_condition_of_one_lane_stops_no_other(hand, lb1):
     lb1.on("FENCED", judged)
     hand._trips.ask = lambda change: hand._trip([change, b.Change(("set server app/s9 x",))])
     with pytest.raises(Unusable):
-        b.Pool._alone(hand, ["set server app/s1 weight 0"], (AS_LEFT,))
+        b.Pool._alone(hand, b.Change(("set server app/s1 weight 0",), (AS_LEFT,)))
     hand._trips.ask = lambda change: hand._trip([change, b.Change(("x",), (AS_LEFT,))])
-    assert b.Pool._alone(hand, ["set server app/s2 weight 0"], ()).servers
+    assert b.Pool._alone(hand, b.Change(("set server app/s2 weight 0",))).servers
 
 
 def test_a_lost_connection_is_never_taken_for_success(hand, lb1):
     lb1.on("FENCED", said(1), lose="after")
     with pytest.raises(OutcomeUnknown):
-        hand.change("set server app/s1 weight 0")
+        hand.change(b.Change(("set server app/s1 weight 0",)))
 
 
 def test_a_change_under_a_lock_that_was_taken_over_is_refused(hand, lb1):
     lb1.on("FENCED", exit_code=75)
     with pytest.raises(Fenced):
-        hand.change("set server app/s1 weight 0")
+        hand.change(b.Change(("set server app/s1 weight 0",)))
 
 
 def test_a_haproxy_that_reloads_is_given_a_moment(hand, lb1):
     lb1.on("FENCED", said(1))
     lb1.on("FENCED", exit_code=93, stderr="evenkeel: nobody answers", times=3)
-    assert hand.change("set server app/s1 weight 0").servers
+    assert hand.change(b.Change(("set server app/s1 weight 0",))).servers
 
 
 def test_a_haproxy_that_stays_away_is_not_waited_for_for_ever(hand, lb1):
     lb1.on("FENCED", exit_code=93, stderr="evenkeel: nobody answers at x")
     with pytest.raises(EvenkeelError, match="lb1: nobody answers at x"):
-        hand.change("set server app/s1 weight 0")
+        hand.change(b.Change(("set server app/s1 weight 0",)))
 
 
 def test_a_haproxy_that_stays_away_is_waited_for_once_and_not_at_every_look(hand, lb1):
@@ -120,19 +120,21 @@ def test_a_haproxy_that_stays_away_is_waited_for_once_and_not_at_every_look(hand
     for _ in range(2):
         lb1.commands.clear()
         with pytest.raises(EvenkeelError):
-            hand.change("set server app/s1 weight 0")
+            hand.change(b.Change(("set server app/s1 weight 0",)))
     assert len(lb1.commands) == 1
     lb1.on("FENCED", said(1))
-    assert hand.change("set server app/s1 weight 0").servers
+    assert hand.change(b.Change(("set server app/s1 weight 0",))).servers
     lb1.on("FENCED", exit_code=93, stderr="evenkeel: nobody answers", times=3)
-    assert hand.change("set server app/s1 weight 0").servers, "it reloads: it is given a moment"
+    assert hand.change(b.Change(("set server app/s1 weight 0",))).servers, (
+        "it reloads: it is given a moment"
+    )
 
 
 def test_a_missing_permission_is_told_at_once(hand, lb1):
     lb1.on("FENCED", exit_code=92, stderr="evenkeel: permission denied")
     began = time.monotonic()
     with pytest.raises(EvenkeelError, match="permission denied"):
-        hand.change("set server app/s1 weight 0")
+        hand.change(b.Change(("set server app/s1 weight 0",)))
     assert time.monotonic() - began < 0.25
 
 
@@ -153,10 +155,10 @@ def answer_refusing_s9(lb1):
 def test_one_lanes_mistake_does_not_fail_the_lanes_that_travel_with_it(hand, lb1):
     go, arrived = answer_refusing_s9(lb1)
     with ThreadPoolExecutor(8) as threads:
-        first = threads.submit(b.Pool._alone, hand, ["set server app/s0 weight 0"], ())
+        first = threads.submit(b.Pool._alone, hand, b.Change(("set server app/s0 weight 0",)))
         arrived.wait(5)
-        good = threads.submit(b.Pool._alone, hand, ["set server app/s1 weight 0"], ())
-        bad = threads.submit(b.Pool._alone, hand, ["set server app/s9 weight 0"], ())
+        good = threads.submit(b.Pool._alone, hand, b.Change(("set server app/s1 weight 0",)))
+        bad = threads.submit(b.Pool._alone, hand, b.Change(("set server app/s9 weight 0",)))
         reads = [threads.submit(hand.read) for _ in range(3)]
         while len(hand._trips._waiting) < 5:
             time.sleep(0.001)
@@ -174,3 +176,14 @@ def test_a_read_that_fails_by_itself_is_not_made_twice(hand, lb1):
     with pytest.raises(EvenkeelError, match="permission denied"):
         hand.read()
     assert len(lb1.conversations[0].asked) == 1
+
+
+def test_a_trip_asks_for_no_more_servers_than_its_lanes_want(hand, lb1):
+    hand._trip([b.Change(servers=frozenset({"s1"})), b.Change(servers=frozenset({"s2"}))])
+    assert lb1.conversations[0].asked == ["app =s1 =s2"]
+    hand._rested = 0.0
+    hand._trip([b.Change(servers=frozenset({"s1"})), b.Change()])
+    assert lb1.conversations[0].asked[-1] == "app"
+    lb1.on("FENCED", said(1))
+    hand._trip([b.Change(("set server app/s1 weight 0",), (), frozenset({"s1"}))])
+    assert "ek_save_poll app =s1" in lb1.scripts[-1]
