@@ -27,7 +27,17 @@ from fabfile.rollout.events import (
     InstanceFinished,
 )
 from fabfile.rollout.plan import Plan
-from fabfile.rollout.steps import Done, Failed, Observe, Seen
+from fabfile.rollout.steps import (
+    Admitted,
+    AwaitAdmitted,
+    AwaitIdle,
+    Done,
+    Failed,
+    Idle,
+    Observe,
+    Seen,
+    Step,
+)
 from tests.unit.rollout import fleets
 from tests.unit.rollout.fleets import BAD, fates, notes, steps_begun, trail
 
@@ -367,6 +377,55 @@ def test_a_reading_from_before_a_failed_drain_does_not_count_the_broken_server()
     assert [e.fate for e in seen if isinstance(e, InstanceFinished)] == ["broken"]
     (again,) = engine.answer(look.id, stale)
     assert isinstance(again.work, Observe), "a drain was granted on what the broken server gave"
+
+
+def admitted(waited: float, *, looked: bool = True, up: bool = True) -> list[str]:
+    """What is ordered once the first of two instances of a host was admitted after ``waited``.
+
+    ``looked``: the look that went beside it was answered by then. ``up``: the other host's servers
+    were, in that look.
+    """
+    plan = fleets.plan(2, 2, "self", serial=1)
+    fleet = Fleet.of_plan(plan)
+    engine = Engine(plan, lambda _: None)
+
+    def seen() -> dict:
+        return {key: fleet.read(key) for key in fleet.of_backend}
+
+    (look,) = engine.start()
+    orders = engine.answer(look.id, Seen(seen()))
+    while not isinstance(orders[0].work, AwaitAdmitted):
+        outcome = Idle() if isinstance(orders[0].work, AwaitIdle) else Done()
+        orders = engine.answer(orders[0].id, outcome)
+    await_admitted, beside = orders
+    assert isinstance(beside.work, Observe)
+    mine = fleet.of_instance["web1/app_1"][0]
+    if not up:
+        for server in fleet.servers.values():
+            fleet.mark(server, up=server.instance.startswith("web1"))
+    fleet.mark(mine, up=False)
+    if looked:
+        assert engine.answer(beside.id, Seen(seen())) == []
+    fleet.mark(mine, up=True)
+    orders = engine.answer(await_admitted.id, Admitted("", "", waited, seen()))
+    return [f"{order.work.name} {order.work.target.instance.id}"
+            if isinstance(order.work, Step) else order.work.name for order in orders]  # fmt: skip
+
+
+def test_the_next_instance_begins_without_a_look_of_its_own():
+    assert admitted(0.2) == ["record web1/app_1", "record web1/app_2"]
+
+
+def test_what_was_seen_long_ago_is_looked_at_again():
+    assert admitted(2.0) == ["record web1/app_1", "observe"]
+
+
+def test_the_next_instance_waits_for_the_look_that_is_under_way():
+    assert admitted(0.2, looked=False) == ["record web1/app_1"]
+
+
+def test_nothing_begins_where_the_look_beside_shows_too_little_capacity():
+    assert admitted(0.2, up=False) == ["record web1/app_1", "observe"]
 
 
 def test_a_list_of_batch_sizes_is_walked_to_the_end():
