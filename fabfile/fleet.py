@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ContextDecorator
@@ -95,9 +96,15 @@ def _exit_2_on_parse_errors(method: str) -> None:
 
     def parse(self: Program) -> None:
         try:
-            original(self)
+            try:
+                original(self)
+            finally:
+                sys.stdout.flush()  # help is printed by it, too
         except ParseError as error:
             raise Exit(str(error), BadInput.exit_code) from error
+        except BrokenPipeError as error:  # whoever read it has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise Exit(code=0) from error
 
     if original.__module__ != __name__:  # wrapped before, when this module was loaded twice
         setattr(Program, method, parse)

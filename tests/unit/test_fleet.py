@@ -248,3 +248,13 @@ def test_listing_the_tasks_loads_no_heavy_library(project: Path) -> None:
     )
     assert "status" in done.stdout, done.stderr
     assert "heavy: []" in done.stdout
+
+
+@pytest.mark.parametrize("argv", [["--help", "deploy"], ["--list"]])
+def test_help_that_nobody_reads_to_its_end_is_no_error(project, argv):
+    with subprocess.Popen(
+        [BIN / "fab", *argv], cwd=project, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 0
