@@ -232,7 +232,7 @@ def test_a_second_sigterm_in_mid_recreate_leaves_it_out_and_does_not_wait(fleet)
     assert took < 8
     assert "its container is being replaced" in done.out
     assert done.of("RolloutFinished")[0]["broken"] == ["web1/app_1"]
-    assert out["lb1", "web1_app_1"] == ("0", "8"), "it is parked: in drain at weight 0"
+    assert out["lb1", "web1_app_1"] == (0, "8"), "it is parked: in drain at weight 0"
     assert "project" in locked, "what the engine still does keeps its lock"
     assert "backend" not in locked
     assert repaired.code == 0, repaired.text
