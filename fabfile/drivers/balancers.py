@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 from weakref import WeakSet
@@ -93,6 +93,8 @@ class BalancerHand:
         self._hopeless = False
         """It was waited for in vain: until it answers again, nobody waits once more."""
         self._failed_changes: WeakSet[EvenkeelError] = WeakSet()
+        self._sent: WeakSet[EvenkeelError] = WeakSet()
+        """Went wrong after a change was sent: its condition held, and need not hold any more."""
         self._trips: Combiner[Change, BackendReading] = Combiner(self._trip)
 
     def read(self, servers: frozenset[str] | None = None) -> BackendReading:
@@ -120,6 +122,13 @@ class BalancerHand:
     def alone(self, wanted: Change) -> BackendReading:
         """As :meth:`change` or :meth:`read`, on a trip that nobody else is on."""
         return self._trip([wanted])
+
+    def again(self, wanted: Change, error: EvenkeelError) -> BackendReading:
+        """As :meth:`alone`, after ``error``: where it was sent already, on no condition."""
+        return self.alone(self._after(wanted, error))
+
+    def _after(self, wanted: Change, error: EvenkeelError) -> Change:
+        return replace(wanted, only_if=()) if error in self._sent else wanted
 
     def close(self) -> None:
         """End the conversation the readings come from."""
@@ -155,7 +164,7 @@ class BalancerHand:
             try:
                 text = self._send(wanted) if wanted.commands else self._poll(wanted)
                 began = time.thread_time()
-                found = observe.read_backend(self.balancer.id, self.balancer.spec.backend, text)
+                found = self._understood(text)
                 self._rested = time.monotonic() + REST * (time.thread_time() - began)
                 self._hopeless = False
                 return found
@@ -166,7 +175,15 @@ class BalancerHand:
                 if not passing or self._hopeless or time.monotonic() > ends:
                     self._hopeless = self._hopeless or passing
                     raise
+                wanted = self._after(wanted, problem)
                 time.sleep(RELOAD_PAUSE)
+
+    def _understood(self, text: str) -> BackendReading:
+        try:
+            return observe.read_backend(self.balancer.id, self.balancer.spec.backend, text)
+        except EvenkeelError as error:
+            self._sent.add(error)
+            raise
 
     def _poll(self, wanted: Change) -> str:
         with self._asking:
@@ -203,7 +220,11 @@ class BalancerHand:
         )
         script = self._fence(self.balancer.host, [backend_key(self.balancer)], effect)
         text = self._run(script, "; ".join(wanted.commands)[:200], CHANGE_TIMEOUT)
-        change.check_change(self.balancer.id, wanted.commands, text)
+        try:
+            change.check_change(self.balancer.id, wanted.commands, text)
+        except EvenkeelError as error:
+            self._sent.add(error)
+            raise
         return text
 
     def _run(self, script: str, label: str, timeout: float) -> str:
@@ -212,11 +233,13 @@ class BalancerHand:
         if result.exit_code is None:
             raise OutcomeUnknown(host, f"the connection broke during: {label}")
         check_fence(result)
-        problem = shell.problem(self.balancer.id, result)
+        problem: EvenkeelError | None = shell.problem(self.balancer.id, result)
+        if problem is None and not result.ok:
+            problem = RemoteError(host, f"{label}: {result.tail(1) or result.exit_code}")
         if problem is not None:
+            if change.was_sent(result.stdout):
+                self._sent.add(problem)
             raise problem
-        if not result.ok:
-            raise RemoteError(host, f"{label}: {result.tail(1) or result.exit_code}")
         return result.stdout
 
 
@@ -281,9 +304,9 @@ class Pool:
             return hand.change(wanted)
         except OutcomeUnknown:
             raise
-        except EvenkeelError:
+        except EvenkeelError as error:
             # The trip may have carried others' commands too: one of those may be to blame.
-            return hand.alone(wanted)
+            return hand.again(wanted, error)
 
     def _each(self, calls: Mapping[str, Callable[[], Answer]]) -> dict[str, Answer | EvenkeelError]:
         if len(calls) == 1:

@@ -150,17 +150,26 @@ class Containers:
         """Ask on the host until it is steadily healthy; a failure comes with its last log lines."""
         began = time.monotonic()
         name = step.target.instance.id
-        with self._peeking(step):
-            release, running = self._ahead.pop(name, (None, None))
-            result = running.wait() if running is not None and release == step.release else None
-            if result is None or not result.ok:
-                result = self._ask_for_health(step, began)
-        beginning = self._beginning.pop(name, None)
-        if beginning is not None:  # nothing may change the balancers behind the next step's back
-            beginning.join()
+        try:
+            with self._peeking(step):
+                release, running = self._ahead.pop(name, (None, None))
+                mine = running is not None and release == step.release
+                result = running.wait() if running is not None and mine else None
+                if result is None or not result.ok:
+                    result = self._ask_for_health(step, began)
+        finally:  # nothing may change the balancers behind the next step's back
+            beginning = self._beginning.pop(name, None)
+            if beginning is not None:
+                beginning.join()
         if result.ok:
             return Done(result.stdout.strip())
         return Failed(f"not healthy: {_last_word(result)}", self._logs(step.target.instance))
+
+    def settle(self, seconds: float) -> None:
+        """Wait until no balancer is being told to look any more, at most that long."""
+        ends = time.monotonic() + seconds
+        for beginning in list(self._beginning.values()):
+            beginning.join(max(0.0, ends - time.monotonic()))
 
     def _ask_for_health(self, step: AwaitHealthy, began: float) -> Result:
         patience = max(0.0, self._service.health.timeout - (time.monotonic() - began))

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 
 from fabfile.balancers.model import BackendReading, ServerRecord
+from fabfile.drivers import standing
 from fabfile.drivers.balancers import Pool, backend_key
 from fabfile.drivers.combiner import Combiner
 from fabfile.drivers.containers import Containers
@@ -44,6 +46,9 @@ from fabfile.rollout.steps import (
     TakeOut,
 )
 from fabfile.runtimes import compose
+
+MOST_BESIDE = 64
+"""Looks that go on beside records at a time."""
 
 Answers = Mapping[str, BackendReading | EvenkeelError]
 Effects = Mapping[str, tuple[frozenset[str], str]]
@@ -83,6 +88,7 @@ class Hands:
         rotation = Rotation(pool, plan.drain.mode, self._operators, progress)
         containers = Containers(service, remotes, locks, rotation, self._project, notice, progress)
         self._containers = containers
+        self._beside = ThreadPoolExecutor(MOST_BESIDE, thread_name_prefix="beside")
         self.put = containers.put
         """By instance: what its container was last made of here."""
         self._methods: dict[type[Step], Callable[..., Outcome]] = {
@@ -110,6 +116,10 @@ class Hands:
         except EvenkeelError as error:
             return Failed(str(error), error.detail)
 
+    def settle(self, seconds: float) -> None:
+        """Wait until nothing that goes on beside a step changes a balancer any more."""
+        self._containers.settle(seconds)
+
     def halt(self) -> None:
         """Begin no step any more; those of :attr:`doing` may be under way."""
         self._halted = True
@@ -125,13 +135,19 @@ class Hands:
     def record(self, step: Record) -> Outcome:
         """Write undo records, or move them to done, on every host they concern.
 
-        What an operator makes of its servers later is written down when it is seen.
+        What an operator has made of its servers since the plan was frozen is looked at meanwhile,
+        and written anew.
         """
         instance = step.target.instance
+        look = None
         if step.progress == "undo":
             self.open[instance.id] = step.target
+            if self._operators.is_untouched(step.target):
+                look = self._beside.submit(self._pool.read, *standing.asked(step.target))
         with self._project(instance.host):
             outcome = self._record(step)
+        if look is not None:
+            self.open[instance.id] = self._operators.untouched(step.target, look.result())
         if step.progress != "undo":
             self.open.pop(instance.id, None)
         return outcome

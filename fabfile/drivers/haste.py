@@ -87,6 +87,7 @@ class Haste:
         idle = [claim for claim in self._old.claims() if claim not in at_work]
         giving = _start(self._old.give_back, idle)
         mine = self._old.seize(wanted, FLOCK_WAIT)
+        self._hands.settle(FLOCK_WAIT)  # what it learned of its last orders is what counts
         pool = Pool(self._prepared.service, self._prepared.service.hosts, self._remotes, mine.fence)
         hands = self._hands.afresh(self._remotes, mine, pool)
         for target in targets:

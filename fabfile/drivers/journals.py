@@ -16,7 +16,7 @@ from typing import Any
 
 from fabfile.errors import EvenkeelError, NeedsRepair, PreflightFailed
 from fabfile.remote import state
-from fabfile.rollout.plan import NewerFormat, Plan
+from fabfile.rollout.plan import FORMAT, NewerFormat, Plan
 
 Hosts = Mapping[str, state.Unfinished]
 """What each host knows of one rollout."""
@@ -181,7 +181,9 @@ def _told(text: str) -> str:
     if not isinstance(raw, dict):
         return "can't be read"
     if "uweight" in raw:
-        return f"weight {raw['uweight']}, {raw.get('admin')}"
+        port = raw.get("check_port")
+        checks = "" if port is None else f", check-port {port}"
+        return f"weight {raw['uweight']}, {raw.get('admin')}{checks}"
     earlier = raw.get("earlier")
     return f"release {earlier.get('id')}" if isinstance(earlier, dict) else "nothing was there"
 
@@ -225,7 +227,7 @@ def _of_record(host: str, rollout: str, file: str, what: str, wanted: object) ->
 def _refuse_newer(host: str, file: str, text: str) -> None:
     raw = _json(text)
     number = raw.get("format") if isinstance(raw, dict) else None
-    if isinstance(number, int) and number > 1:
+    if isinstance(number, int) and number > FORMAT:
         error = NewerFormat(number)
         raise PreflightFailed(f"nothing was changed: {host}: {file} was {error}")
 

@@ -38,7 +38,7 @@ from fabfile.rollout.steps import (
 
 POLL = 0.02
 """Seconds between two readings while something is awaited."""
-PASS = 3.0
+PASS = 10.0
 """Seconds that checks of a server whose container never stopped may take to pass again."""
 SAY_AFTER, SAY_EVERY = 0.5, 1.0
 """Seconds until somebody is told what is waited for, and between two such words."""
@@ -266,20 +266,16 @@ class Rotation:
         lines: dict[str, list[str]] = {}
         for record in target.servers:
             lines.setdefault(record.ref.balancer, []).extend(commands(record))
-        answers = self._pool.change(lines, only_if, _names(target))
+        answers = self._pool.change(lines, only_if, standing.asked(target)[1])
         self._operators.ordered(target, answers)
         return answers
 
     def _answers(self, target: Target) -> Answers:
-        return self._pool.read(dict.fromkeys(r.balancer for r in target.refs), _names(target))
+        return self._pool.read(*standing.asked(target))
 
     def _look(self, target: Target) -> tuple[Servers, Answers]:
         answers = self._answers(target)
         return standing.servers(target, answers), answers
-
-
-def _names(target: Target) -> frozenset[str]:
-    return frozenset(ref.server for ref in target.refs)
 
 
 class _Said:

@@ -28,6 +28,12 @@ def servers(target: Target, answers: Answers) -> Servers:
     return found
 
 
+def asked(target: Target) -> tuple[list[str], frozenset[str]]:
+    """Which balancers to ask, and for which servers."""
+    balancers = list(dict.fromkeys(ref.balancer for ref in target.refs))
+    return balancers, frozenset(ref.server for ref in target.refs)
+
+
 def readings(target: Target, answers: Answers) -> Readings:
     """The backends they are in, as far as their balancers answered."""
     found = {}
@@ -77,7 +83,7 @@ def admitting(seen: Servers) -> Callable[[ServerRecord], Iterable[str]]:
         if server is None:
             return ()
         if record.admin == "maint":  # an operator's: it stays where it was
-            weight = change.set_weight(record.ref, record.uweight)
+            weight = (*checks_back(record, server), *change.set_weight(record.ref, record.uweight))
             shut = server.admin == "maint"
             return weight if shut else (*weight, *change.set_state(record.ref, "maint"))
         back = change.admit(record.ref, record.uweight, record.admin)

@@ -115,14 +115,13 @@ class Engine:
             if self._steps:
                 self._tell(running.target, running.step, outcome)
             outcome = self._call_off(running, running.step, outcome)
-            if isinstance(outcome, Admitted):
-                running.looked = running.looked and outcome.waited < FRESH
-                self._grants.see(Seen(outcome.readings, partial=True))
+            self._take_in(running, outcome)
         try:
             step = next(running.lane) if outcome is None else running.lane.send(outcome)
         except StopIteration as stop:
             return self._ended(running, stop.value)
         running.step = step
+        running.looked &= isinstance(step, AskCapacity | AwaitAdmitted | Record)
         if self._steps:
             self._emit(e.StepStarted(step.target.instance.id, step.name))
         if isinstance(step, AskCapacity):
@@ -197,6 +196,14 @@ class Engine:
         self._reason = self._reason or f"{target.instance.id}: {reason}"
         if not batch.urgent and host in batch.queues:
             batch.queues[host].clear()
+
+    def _take_in(self, running: Running, outcome: Outcome) -> None:
+        """What an instance that was admitted shows; only then the look beside it may count."""
+        if isinstance(outcome, Admitted):
+            self._grants.see(Seen(outcome.readings, partial=True))
+        if isinstance(running.step, AwaitAdmitted):
+            soon = isinstance(outcome, Admitted) and outcome.waited < FRESH
+            running.looked = running.looked and soon
 
     def _has_more(self, running: Running) -> bool:
         """Whether others of its host come after it."""

@@ -15,7 +15,8 @@ from fabfile.balancers.model import ServerRecord, ServerRef
 from fabfile.inventory.model import Count as _Count
 from fabfile.inventory.model import Drain, Hooks, Instance, RolloutPolicy
 
-FORMAT = 1
+FORMAT = 2
+"""Since 2 a server's record says where its checks go. A plan of 1 is read as well."""
 
 
 class NewerFormat(ValueError):
@@ -190,7 +191,7 @@ class Plan:
             found = raw.pop("format")
             if isinstance(found, int) and found > FORMAT:
                 raise NewerFormat(found)
-            if found != FORMAT:
+            if found not in (1, FORMAT):
                 raise ValueError(f"not a plan: format {found}")
             return _plan(raw)
         except (KeyError, TypeError, AttributeError) as error:

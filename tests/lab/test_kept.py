@@ -157,11 +157,11 @@ def test_an_undo_record_that_is_damaged_is_written_anew_from_the_plan(fleet, dea
 @pytest.mark.slow
 def test_a_plan_of_a_newer_evenkeel_is_touched_by_nobody(fleet, dead):
     plan = f"{ROOT}/rollouts/{dead}/plan-0001.json"
-    on(fleet, "web1", f'cp {plan} /tmp/plan && sed -i \'s/"format": 1/"format": 2/\' {plan}')
+    on(fleet, "web1", f'cp {plan} /tmp/plan && sed -i \'s/"format": 2/"format": 3/\' {plan}')
     try:
         refused = fleet.fab("abort")
         assert refused.code == 5, refused.text
-        assert "plan-0001.json was made by a newer Evenkeel (format 2); use that one" in one_line(
+        assert "plan-0001.json was made by a newer Evenkeel (format 3); use that one" in one_line(
             refused.err
         )
         assert on(fleet, "web1", f"ls {ROOT}/rollouts/{dead}").split() == [

@@ -179,6 +179,11 @@ def _chains(commands: Sequence[str]) -> list[str]:
     return chains
 
 
+def was_sent(text: str) -> bool:
+    """Whether the script got as far as sending its commands: what it was to find first held."""
+    return any(name == "answer" for name, _ in sections(text))
+
+
 def check_change(balancer_id: str, commands: Sequence[str], text: str) -> None:
     """Judge the ``answer`` section of :func:`change_script`'s stdout.
 

@@ -33,7 +33,9 @@ look() {
 }
 # Hundredths of a second for one answer. What is sent to a container whose network is not up yet is
 # lost, and TCP says it again only after a second: until the first answer, nobody waits for that.
+# Who has no patience for many tries gives one all of it.
 limit=15
+[ "$patience" -ge 500 ] || limit=200
 ask() {
     [ -z "$steady" ] || limit=200
     answer=$(curl -q -s -g --noproxy '*' -m "$((limit / 100)).$((limit / 10 % 10))$((limit % 10))" \

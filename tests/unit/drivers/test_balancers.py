@@ -187,3 +187,33 @@ def test_a_trip_asks_for_no_more_servers_than_its_lanes_want(hand, lb1):
     lb1.on("FENCED", said(1))
     hand._trip([b.Change(("set server app/s1 weight 0",), (), frozenset({"s1"}))])
     assert "ek_save_poll app =s1" in lb1.scripts[-1]
+
+
+@pytest.mark.parametrize(
+    ("code", "out"),
+    [(97, said(1)), (96, ANSWER + "no such server\n"), (93, ANSWER), (124, ANSWER)],
+)
+def test_what_was_sent_once_is_not_held_against_its_condition_again(hand, lb1, code, out):
+    """Our own drained state would be taken for somebody's will."""
+    wanted = b.Change(("set server app/s1 weight 0",), (AS_LEFT,))
+    lb1.on("FENCED", said(1))
+    lb1.on("ek_guard app", exit_code=95, stderr="evenkeel: not as it was left")
+    lb1.on("ek_guard app", out, exit_code=code, stderr="evenkeel: it went wrong", times=1)
+    assert b.Pool._alone(hand, wanted).servers
+    assert "ek_guard app" not in lb1.scripts[-1]
+
+
+def test_neither_is_what_a_reload_answered_half(hand, lb1):
+    wanted = b.Change(("set server app/s1 weight 0",), (AS_LEFT,))
+    lb1.on("FENCED", said(1))
+    lb1.on("ek_guard app", exit_code=95, stderr="evenkeel: not as it was left")
+    lb1.on("ek_guard app", ANSWER + "\n@evenkeel runtime\n", times=1)
+    assert hand.change(wanted).servers
+
+
+def test_what_was_never_sent_keeps_its_condition(hand, lb1):
+    lb1.on("FENCED", said(1))
+    lb1.on("ek_guard app", exit_code=93, stderr="evenkeel: nobody answers", times=1)
+    wanted = b.Change(("set server app/s1 weight 0",), (AS_LEFT,))
+    assert hand.change(wanted).servers
+    assert "ek_guard app" in lb1.scripts[-1]

@@ -323,25 +323,38 @@ def written(fleet, name="lb1"):
     return [json.loads(t.split("printf '%s\\n' '")[1].split("' >")[0]) for t in found]
 
 
+THEIRS = (
+    "web1",
+    "somebody changed lb1:shop/web1_app_1 from weight 100 to weight 40: theirs is kept",
+)
+
+
 def test_a_weight_changed_before_an_instances_turn_is_what_comes_back(fleet):
     pool = FakePool(lb1=[server(uweight=40), OUT, server(uweight=40)])
+    hands = made(fleet, pool)
+    hands.do(s.Record(target(), "undo"))
+    assert [record["uweight"] for record in written(fleet)] == [100, 40]
+    assert hands.notices == [THEIRS]
+    assert hands.do(s.TakeOut(target())) == s.Done()
+    assert hands.do(s.Restore(target())) == s.Done()
+    assert pool.changes[-1]["lb1"][0] == "set server shop/web1_app_1 weight 40"
+
+
+def test_one_that_is_changed_after_its_record_as_well(fleet):
+    pool = FakePool(lb1=[server(), server(uweight=40), OUT, server(uweight=40)])
     pool.changed = {"lb1"}
     hands = made(fleet, pool)
     hands.do(s.Record(target(), "undo"))
+    assert hands.notices == []
     assert hands.do(s.TakeOut(target())) == s.Done()
     assert [record["uweight"] for record in written(fleet)] == [100, 40]
-    assert hands.notices == [
-        (
-            "web1",
-            "somebody changed lb1:shop/web1_app_1 from weight 100 to weight 40: theirs is kept",
-        )
-    ]
+    assert hands.notices == [THEIRS]
     assert hands.do(s.Restore(target())) == s.Done()
     assert pool.changes[-1]["lb1"][0] == "set server shop/web1_app_1 weight 40"
 
 
 def test_what_is_drained_on_one_balancer_is_not_taken_for_somebodys_will(fleet):
-    pool = FakePool(lb1=[OUT], lb2=[server(uweight=40), OUT])
+    pool = FakePool(lb1=[server(), OUT], lb2=[server(), server(uweight=40), OUT])
     pool.changed = {"lb2"}
     both = target(record("lb1"), record("lb2"))
     hands = made(fleet, pool, plan(both))
@@ -370,7 +383,7 @@ def test_what_a_recovery_finds_at_weight_0_was_nobodys_will(fleet):
 )
 def test_a_change_in_mid_drain_is_kept_and_written_down(fleet, mode, theirs, kept):
     drained = OUT if mode == "weight" else server(admin="drain", weight=0)
-    pool = FakePool(lb1=[drained, server(**theirs)])
+    pool = FakePool(lb1=[server(), drained, server(**theirs)])
     hands = made(fleet, pool, plan(drain=Drain(mode=mode)))
     hands.do(s.Record(target(), "undo"))
     hands.do(s.TakeOut(target()))
@@ -383,7 +396,7 @@ def test_a_change_in_mid_drain_is_kept_and_written_down(fleet, mode, theirs, kep
 
 
 def test_a_change_in_maint_is_seen_before_the_return(fleet):
-    pool = FakePool(lb1=[MAINT, replace(MAINT, uweight=30), server(uweight=30)])
+    pool = FakePool(lb1=[server(), MAINT, replace(MAINT, uweight=30), server(uweight=30)])
     hands = made(fleet, pool)
     hands.do(s.Record(target(), "undo"))
     hands.do(s.Shut(target()))
@@ -402,7 +415,7 @@ def test_a_change_after_the_return_is_kept_and_not_undone(fleet):
 
 
 def test_a_reload_is_no_operator(fleet):
-    pool = FakePool(lb1=[OUT, (server(uweight=30), 8)])
+    pool = FakePool(lb1=[server(), OUT, (server(uweight=30), 8)])
     hands = made(fleet, pool)
     hands.do(s.Record(target(), "undo"))
     hands.do(s.TakeOut(target()))
@@ -601,6 +614,23 @@ def test_the_health_of_a_release_says_nothing_of_another(fleet):
     fleet["web1"].on("steady_for", HEALTHY, times=1)
     hands = recreated(fleet, FakePool(lb1=[MAINT]))
     assert isinstance(hands.do(s.AwaitHealthy(target(), OLD)), s.Failed)
+
+
+def test_its_balancers_are_through_even_when_its_host_is_lost(fleet):
+    """A late order of theirs must not be taken for somebody's will."""
+    pool = FakePool(lb1=[MAINT], pins=False)
+    slow, go = threading.Event(), threading.Event()
+    change = pool.change
+    pool.change = lambda *wanted: (slow.set(), go.wait(5), change(*wanted))[-1]
+    fleet["web1"].on("up -d", RUNNING)
+    fleet["web1"].on("steady_for", "no answer yet\n", exit_code=69)
+    hands = made(fleet, pool)
+    assert isinstance(hands.do(s.Recreate(target(), NEW)), s.Done)
+    slow.wait(5)
+    fleet["web1"].down = True
+    threading.Timer(0.1, go.set).start()
+    assert isinstance(hands.do(s.AwaitHealthy(target(), NEW)), s.Failed)
+    assert pool.changes == [{"lb1": ANEW}]
 
 
 def test_nobody_asks_after_health_while_the_old_container_may_answer(fleet):

@@ -155,7 +155,7 @@ def test_no_step_begins_once_it_was_said(world):
 
 
 def test_a_weight_that_an_operator_changed_is_what_returns(tmp_path, monkeypatch):
-    world = World(tmp_path, monkeypatch, [MAINT, server(uweight=30, admin="maint")])
+    world = World(tmp_path, monkeypatch, [server(), MAINT, server(uweight=30, admin="maint")])
     world.hands.do(s.Record(target(), "undo"))
     world.hands.do(s.Shut(target()))
     world.pool.shows["lb1"].append(server(uweight=30))

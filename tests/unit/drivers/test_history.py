@@ -84,7 +84,7 @@ def test_a_damaged_end_is_named_and_the_other_hosts_are_believed():
     ("text", "note"),
     [
         ("{", "its plan can't be read"),
-        (PLAN.to_json().replace('"format": 1', '"format": 3'), "newer"),
+        (PLAN.to_json().replace('"format": 2', '"format": 3'), "newer"),
     ],
 )
 def test_a_plan_that_cannot_be_read_is_named(text, note):

@@ -15,7 +15,7 @@ from tests.unit.rollout import fleets
 PLAN = plan()
 TEXT = PLAN.to_json()
 EDITED = TEXT.replace('"uweight": 100', '"uweight": 1')
-NEWER = TEXT.replace('"format": 1', '"format": 7')
+NEWER = TEXT.replace('"format": 2', '"format": 7')
 SERVER = {"kind": "server", "instance": "web1/app_1", **asdict(record())}
 INSTANCE = {
     "kind": "instance",
@@ -55,7 +55,7 @@ def refused(known, error=PreflightFailed):
         (TEXT + "}", "is no longer JSON"),
         (TEXT.replace('"uweight": 100', '"uweight": 1000'), "has the weight 1000"),
         (TEXT.replace('"uweight": 100', '"uweight": "all"'), "has the weight 'all'"),
-        (TEXT.replace('"format": 1', '"format": "x"'), "can't be used"),
+        (TEXT.replace('"format": 2', '"format": "x"'), "can't be used"),
         (replace(PLAN, id="r0").to_json(), "is of another rollout, r0"),
     ],
 )
@@ -179,7 +179,7 @@ def test_a_record_that_nobody_wrote_is_kept_aside_and_not_written_anew():
 
 def test_a_newer_evenkeels_record_is_refused():
     with pytest.raises(PreflightFailed, match="made by a newer Evenkeel"):
-        found_of("lb1", "server.shop.web1_app_1", json.dumps({**SERVER, "format": 2}))
+        found_of("lb1", "server.shop.web1_app_1", json.dumps({**SERVER, "format": 3}))
 
 
 def test_an_end_that_cannot_be_believed_is_said():

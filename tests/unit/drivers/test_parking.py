@@ -177,3 +177,14 @@ def test_a_change_on_one_balancer_is_no_change_on_the_other():
         record(check_port=0),
         record("lb2", 30, check_port=0),
     )
+
+
+def test_one_that_an_operator_puts_into_maint_while_it_is_parked_ends_there_unparked():
+    theirs = server(admin="maint", weight=0, uweight=0, up=False, check_port=PARKED)
+    there = server(admin="maint", weight=0)
+    pool = FakePool(lb1=[PARKED_NOW, theirs, there], pins=False, parks=True)
+    out(rotation := made(pool))
+    pool.changed = {"lb1"}
+    rotation.admit(s.Admit(MINE))
+    assert f"set server {NAME} check-port 0" in pool.changes[-1]["lb1"]
+    assert isinstance(rotation.await_admitted(s.AwaitAdmitted(MINE, 1.0)), s.Admitted)

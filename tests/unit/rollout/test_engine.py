@@ -420,6 +420,23 @@ def test_what_was_seen_long_ago_is_looked_at_again():
     assert admitted(2.0) == ["record web1/app_1", "observe"]
 
 
+def test_an_instance_that_was_not_admitted_is_looked_at_before_it_leaves_again():
+    """What it is granted then, for its way back, may be somebody's last server."""
+    plan = fleets.plan(2, 2, "self", serial=1)
+    fleet = Fleet.of_plan(plan)
+    engine = Engine(plan, lambda _: None)
+    seen = Seen({key: fleet.read(key) for key in fleet.of_backend})
+    (look,) = engine.start()
+    orders = engine.answer(look.id, seen)
+    while not isinstance(orders[0].work, AwaitAdmitted):
+        outcome = Idle() if isinstance(orders[0].work, AwaitIdle) else Done()
+        orders = engine.answer(orders[0].id, outcome)
+    await_admitted, beside = orders
+    engine.answer(beside.id, seen)
+    (again,) = engine.answer(await_admitted.id, Failed("not let in"))
+    assert isinstance(again.work, Observe)
+
+
 def test_the_next_instance_waits_for_the_look_that_is_under_way():
     assert admitted(0.2, looked=False) == ["record web1/app_1"]
 

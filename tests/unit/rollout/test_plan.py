@@ -18,7 +18,7 @@ def test_a_plan_comes_back_from_its_hosts_as_it_was(plan):
 
 def test_a_plan_of_a_later_version_is_refused_and_not_guessed_at():
     raw = json.loads(fleets.plan().to_json())
-    with pytest.raises(ValueError, match=r"newer Evenkeel \(format 2\)"):
+    with pytest.raises(ValueError, match=r"newer Evenkeel \(format 3\)"):
         Plan.from_json(json.dumps({**raw, "format": FORMAT + 1}))
 
 
@@ -62,3 +62,10 @@ def test_the_way_back_wants_the_earlier_release():
     back = target.back()
     assert (back.wanted, back.earlier) == (target.earlier, target.wanted)
     assert back.servers == target.servers
+
+
+def test_a_plan_from_before_checks_were_recorded_is_read():
+    raw = json.loads(fleets.plan().to_json()) | {"format": 1}
+    for record in [*raw["baseline"], *(r for t in raw["targets"] for r in t["servers"])]:
+        del record["check_port"]
+    assert Plan.from_json(json.dumps(raw)) == fleets.plan()
