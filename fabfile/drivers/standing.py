@@ -88,7 +88,8 @@ def admitting(seen: Servers) -> Callable[[ServerRecord], Iterable[str]]:
             return weight if shut else (*weight, *change.set_state(record.ref, "maint"))
         back = change.admit(record.ref, record.uweight, record.admin)
         back = (*checks_back(record, server), *back)
-        if server.admin != "maint":  # parked, or checked anew since its old container went
+        passes = server.up and server.check_port == change.PARKED  # its check has its own port
+        if server.admin != "maint" and not passes:  # it waits for a fresh one
             return back
         return (*change.admit_first(record.ref, checked=server.checked), *back)
 

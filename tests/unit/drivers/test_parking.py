@@ -188,3 +188,11 @@ def test_one_that_an_operator_puts_into_maint_while_it_is_parked_ends_there_unpa
     rotation.admit(s.Admit(MINE))
     assert f"set server {NAME} check-port 0" in pool.changes[-1]["lb1"]
     assert isinstance(rotation.await_admitted(s.AwaitAdmitted(MINE, 1.0)), s.Admitted)
+
+
+def test_one_whose_checks_pass_all_the_same_needs_fresh_ones():
+    up = server(admin="drain", weight=0, uweight=0, check_port=PARKED)
+    pool = FakePool(lb1=[up, server()], pins=False, parks=True)
+    made(pool).admit(s.Admit(MINE))
+    first = [*PARK[2:], f"set server {NAME} check-port 0"]
+    assert pool.changes == [{"lb1": [*first, *BACK]}]
