@@ -65,6 +65,8 @@ class Engine:
         self._counting = Counting()
         self._watching: int | None = None
         self._observing = False
+        self._looks = 0
+        """How often all balancers were looked at."""
         self._turning = False
         self._pausing: int | None = None
         self._stopping = ""
@@ -115,20 +117,22 @@ class Engine:
             if self._steps:
                 self._tell(running.target, running.step, outcome)
             outcome = self._call_off(running, running.step, outcome)
-            self._take_in(running, outcome)
+            if isinstance(running.step, AwaitAdmitted):
+                self._take_in(running, outcome)
         try:
             step = next(running.lane) if outcome is None else running.lane.send(outcome)
         except StopIteration as stop:
             return self._ended(running, stop.value)
         running.step = step
-        running.looked &= isinstance(step, AskCapacity | AwaitAdmitted | Record)
+        if running.looked and not isinstance(step, AskCapacity | Record):
+            running.looked = False
         if self._steps:
             self._emit(e.StepStarted(step.target.instance.id, step.name))
         if isinstance(step, AskCapacity):
             return self._asked(running)
         orders = [self._order(step, running)]
         if isinstance(step, AwaitAdmitted) and self._has_more(running):
-            running.looked = False
+            running.looks = self._looks
             orders += self._look(0.0)  # for the question of the next one
         if isinstance(step, Record) and step.progress == "done":
             # It takes requests again, and only its record is left: nobody has to wait for that.
@@ -198,12 +202,11 @@ class Engine:
             batch.queues[host].clear()
 
     def _take_in(self, running: Running, outcome: Outcome) -> None:
-        """What an instance that was admitted shows; only then the look beside it may count."""
-        if isinstance(outcome, Admitted):
+        """What an instance that was admitted at once shows; only then the look beside it counts."""
+        soon = isinstance(outcome, Admitted) and outcome.waited < FRESH
+        running.looked = soon and self._looks > running.looks
+        if isinstance(outcome, Admitted) and running.looked:
             self._grants.see(Seen(outcome.readings, partial=True))
-        if isinstance(running.step, AwaitAdmitted):
-            soon = isinstance(outcome, Admitted) and outcome.waited < FRESH
-            running.looked = running.looked and soon
 
     def _has_more(self, running: Running) -> bool:
         """Whether others of its host come after it."""
@@ -247,8 +250,7 @@ class Engine:
             self._watching = None
             return self._after(orders)
         self._observing = False
-        for running in self._batch.running.values() if self._batch else ():
-            running.looked = isinstance(running.step, AwaitAdmitted)
+        self._looks += 1
         return self._turn_back() if self._turning else self._after(orders + self._grant())
 
     def _gone_bad(self, found: Iterable[Bad]) -> list[Order]:

@@ -38,6 +38,8 @@ class Running:
     """It is back, and the next one of its host may begin."""
     looked: bool = False
     """The balancers were looked at a moment ago: while it, or the one before it, was admitted."""
+    looks: int = 0
+    """How often the balancers had been looked at when its own admission began."""
     called_off: bool = False
     """It was sent home before its drain, and for nothing of its own doing."""
 
