@@ -162,7 +162,7 @@ def test_what_an_operator_changes_while_it_runs_is_kept_and_told(fleet):
 def test_an_operators_later_weight_outlives_the_controller(fleet):
     fleet.at("0.0.1")
     before = weights(fleet)
-    with traffic(fleet.urls, rate=20, slow=3, slow_rate=3, sockets=False):
+    with traffic(fleet.urls, rate=20, slow=3, slow_rate=9, sockets=False):
         time.sleep(3)
         going = deploy(fleet, "0.0.2")
         going.until(event="StepFinished", instance="web1/app_1", step="take-out")
