@@ -56,7 +56,8 @@ class TakeOut(Step):
     """
 
     maint: bool = False
-    """And maint, in the same order: nobody is pinned, or has a grace."""
+    """And maint, or parked (drain, with checks that fail), in the same order: nobody is pinned, or
+    has a grace."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ class AwaitIdle(Step):
 
     deadline: float
     maint: bool
-    """The state the balancers must still show: maint, or drained."""
+    """The state the balancers must still show: maint or parked, or merely drained."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +119,8 @@ class AwaitAdmitted(Step):
 
 @dataclass(frozen=True, slots=True)
 class Restore(Step):
-    """Recorded weight and state back at once, for an instance whose container never stopped."""
+    """Recorded weight and state back, for an instance whose container never stopped: at once, and
+    where it was parked, as soon as its checks pass."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
 """Rolling, stop-first: one instance leaves rotation, is replaced, and comes back.
 
 A lane touches nothing itself; see ``rollout.steps`` for what each step promises. The order is
-that of docs/design.md: a server is in maint and idle on every balancer before its container stops,
-and it takes requests again only after every balancer's own fresh checks have passed.
+that of docs/design.md: a server is in maint or parked, and idle, on every balancer before its
+container stops, and it takes requests again only after every balancer's own fresh checks have
+passed.
 """
 
 from __future__ import annotations
