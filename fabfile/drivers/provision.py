@@ -95,7 +95,8 @@ class Provision:
         running = {}
         for host, found in staged.items():
             new = {r.instance.name: r.id for r in found if _is_new(facts[host], r)}
-            effect = compose.up_missing_script(self._service, new, found[0].id)
+            lost = {r.instance.name: r.id for r in found if _is_lost(facts[host], r)}
+            effect = compose.up_missing_script(self._service, new, found[0].id, lost=lost)
             script = locks.fence(host, [compose.project_key(self._service)], effect)
             running[host] = self._remotes.get(host).start(
                 Command(script, password, UP_TIMEOUT, "docker compose up")
@@ -107,11 +108,7 @@ class Provision:
 
     def _tell(self, host: str, facts: HostFacts, found: Sequence[StagedRelease]) -> None:
         new = [r.instance.name for r in found if _is_new(facts, r)]
-        old = [
-            r.instance.name
-            for r in found
-            if not _is_new(facts, r) and facts.current.get(r.instance.name) != r.id
-        ]
+        old = [r.instance.name for r in found if not _is_new(facts, r) and _meant(facts, r) != r.id]
         said = [f"started {', '.join(new)}"] if new else []
         if old:
             said.append(f"{', '.join(old)} differ from the template: `fab deploy` rolls that out")
@@ -215,3 +212,14 @@ class Provision:
 def _is_new(facts: HostFacts, release: StagedRelease) -> bool:
     """The instance has no container at all, so there is nothing a rollout could protect."""
     return facts.container(release.instance) is None
+
+
+def _is_lost(facts: HostFacts, release: StagedRelease) -> bool:
+    """It runs, but its files are gone: somebody emptied the project's folder."""
+    return not _is_new(facts, release) and release.instance.name not in facts.current
+
+
+def _meant(facts: HostFacts, release: StagedRelease) -> str:
+    """The id of the release that the instance is of: as its files say, or else its container."""
+    container = facts.container(release.instance)
+    return facts.current.get(release.instance.name) or (container.release if container else "")

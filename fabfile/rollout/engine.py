@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable
 
 from fabfile.rollout import events as e
 from fabfile.rollout import fates
-from fabfile.rollout.batches import over_budget
 from fabfile.rollout.counting import Counting
+from fabfile.rollout.failures import Failures
 from fabfile.rollout.grants import Grants
 from fabfile.rollout.lanes import Batch, Order, Running, planned, way_back
 from fabfile.rollout.plan import Plan, Target
@@ -69,9 +69,7 @@ class Engine:
         """How often all balancers were looked at."""
         self._turning = False
         self._pausing: int | None = None
-        self._stopping = ""
-        self._reason = ""
-        self._failures = 0
+        self._failures = Failures(plan)
         self._upgraded = fates.upgraded_before(plan)
         for target in self._upgraded:
             self._watch.begin(target)
@@ -98,7 +96,7 @@ class Engine:
 
         A pause between two batches ends at once: its order need not be answered any more.
         """
-        self._stopping = self._stopping or why
+        self._failures.stopping = self._failures.stopping or why
         self._watch.end()
         if self._pausing is None or self.finished:
             return []
@@ -131,19 +129,23 @@ class Engine:
         if isinstance(step, AskCapacity):
             return self._asked(running)
         orders = [self._order(step, running)]
-        if isinstance(step, AwaitAdmitted) and self._has_more(running):
+        if isinstance(step, AwaitAdmitted) and self._batch and self._batch.has_more(running):
             running.looks = self._looks
             orders += self._look(0.0)  # for the question of the next one
+            orders += self._begin_ahead(running)
         if isinstance(step, Record) and step.progress == "done":
             # It takes requests again, and only its record is left: nobody has to wait for that.
             running.through = True
             self._grants.give_back(running)
-            orders += self._begin_next(running.target.instance.host, looked=running.looked)
+            orders += self._begin_after(running)
         return orders
 
     def _asked(self, running: Running) -> list[Order]:
         """It wants capacity: by what was seen a moment ago, or by a look of its own."""
         assert self._batch is not None
+        if self._batch.is_ahead(running):
+            return []
+        running.going_back = running.granted
         self._batch.waiting[running.target.instance.id] = running
         looked, running.looked = running.looked, False
         return self._grant() if looked else self._look(0.0)
@@ -153,7 +155,7 @@ class Engine:
         recorded = isinstance(step, Record) and step.progress == "undo"
         if not recorded or running.homeward or isinstance(outcome, Failed):
             return outcome
-        why = self._no_more()
+        why = running.barred or self._no_more()
         if not why:
             return outcome
         running.called_off = True
@@ -168,7 +170,8 @@ class Engine:
         batch = self._batch
         assert batch is not None
         target = running.target
-        del batch.running[target.instance.id]
+        ahead = batch.running.pop(target.instance.id, None) is None
+        running.ended = True
         fate = fates.as_seen(self.plan.mode, ended.fate, back=self._back)
         self.fates[target.instance.id] = fate
         release = target.wanted if ended.fate == "upgraded" else target.earlier
@@ -187,19 +190,11 @@ class Engine:
                 self._watch.begin(target)
                 batch.back.append(target.instance.id)
         elif not (running.called_off and ended.fate == "untouched") and not running.homeward:
-            self._count_failure(batch, target, ended.reason)
+            self._failures.count(batch, target, ended.reason)
         if ended.fate != "broken":
             # What is broken stays counted as gone: a reading from before may still show it.
             self._grants.give_back(running)
-        return [] if running.through else self._begin_next(target.instance.host)
-
-    def _count_failure(self, batch: Batch, target: Target, reason: str) -> None:
-        host = target.instance.host
-        batch.failed.add(host)
-        self._failures += 1
-        self._reason = self._reason or f"{target.instance.id}: {reason}"
-        if not batch.urgent and host in batch.queues:
-            batch.queues[host].clear()
+        return [] if running.through or ahead else self._begin_after(running)
 
     def _take_in(self, running: Running, outcome: Outcome) -> None:
         """What an instance that was admitted at once shows; only then the look beside it counts."""
@@ -208,10 +203,29 @@ class Engine:
         if isinstance(outcome, Admitted) and running.looked:
             self._grants.see(Seen(outcome.readings, partial=True))
 
-    def _has_more(self, running: Running) -> bool:
-        """Whether others of its host come after it."""
-        batch = self._batch
-        return batch is not None and bool(batch.queues.get(running.target.instance.host))
+    def _begin_ahead(self, running: Running) -> list[Order]:
+        """The next one of its host writes its record already; it drains when its turn comes."""
+        batch, instance = self._batch, running.target.instance
+        assert batch is not None
+        queue = batch.queues.get(instance.host)
+        if not queue or instance.id in batch.ahead or running.going_back or running.homeward:
+            return []
+        if self._no_more() or not recovering.may_record_ahead(self.plan, queue[0]):
+            return []
+        target, lane = recovering.lane_of(self.plan, queue.popleft(), ahead=True)
+        batch.ahead[instance.id] = begun = Running(target, lane)
+        return self._advance(begun, None)
+
+    def _begin_after(self, running: Running) -> list[Order]:
+        """It is through: the turn of the next one of its host has come."""
+        batch, instance = self._batch, running.target.instance
+        assert batch is not None
+        begun = batch.ahead.pop(instance.id, None)
+        if begun is None or begun.ended:
+            return self._begin_next(instance.host, looked=running.looked)
+        begun.looked = running.looked
+        batch.running[begun.target.instance.id] = begun
+        return self._asked(begun) if isinstance(begun.step, AskCapacity) else []
 
     def _begin_next(self, host: str, *, looked: bool = False) -> list[Order]:
         batch = self._batch
@@ -225,20 +239,7 @@ class Engine:
         return self._advance(running, None)
 
     def _no_more(self) -> str:
-        """Why no further drain may begin; empty: it may."""
-        if self._batch and self._batch.urgent:
-            return ""
-        if self._stopping:
-            return self._stopping
-        if self.plan.policy.on_failure != "continue" and self._batch and self._over(self._batch):
-            return "too much has failed: what would start now would only be undone"
-        return ""
-
-    def _over(self, batch: Batch) -> bool:
-        policy = self.plan.policy
-        if policy.max_failures is not None and self._failures > policy.max_failures:
-            return True
-        return over_budget(len(batch.failed), len(batch.hosts), policy.max_fail_percentage)
+        return self._failures.no_more(self._batch)
 
     # what people get from those that came back
 
@@ -261,7 +262,7 @@ class Engine:
             assert batch is not None
             self._emit(e.StepFinished(name, "watch", False, bad.reason))
             self._upgraded.remove(target)
-            self._count_failure(batch, target, bad.reason)
+            self._failures.count(batch, target, bad.reason)
             if self.plan.mode in ("rollback", "restart"):  # nothing better to go back to
                 self.fates[name] = "broken"
                 continue
@@ -298,7 +299,7 @@ class Engine:
         return orders
 
     def _decide(self, batch: Batch, lane: Running) -> Done | Refused | None:
-        why = self._no_more()
+        why = lane.barred or self._no_more()
         if why and not (lane.granted or lane.homeward):
             lane.called_off = True
             return Refused(why)
@@ -309,18 +310,15 @@ class Engine:
     # batches
 
     def _next_batch(self) -> list[Order]:
-        if not self._backlog or self._stopping:
+        if not self._backlog or self._failures.stopping:
             return self._finish()
         planned = self._backlog.popleft()
-        hosts, number = planned.hosts, self._count - len(self._backlog)
-        queues: dict[str, deque[Target]] = {host: deque() for host in hosts}
-        for target in planned.targets:
-            queues[target.instance.host].append(target)
-        self._batch = Batch(number, hosts, queues, planned.urgent)
-        self._emit(e.BatchStarted(number, self._count, hosts, self._back))
+        number = self._count - len(self._backlog)
+        self._batch = planned.begin(number)
+        self._emit(e.BatchStarted(number, self._count, planned.hosts, self._back))
         orders: list[Order] = []
         for _ in range(max(self.plan.policy.instances_at_once, 1)):
-            for host in hosts:
+            for host in planned.hosts:
                 orders += self._begin_next(host)
         return self._after(orders)  # a lane may have ended without asking for anything
 
@@ -340,7 +338,7 @@ class Engine:
                 return orders + self._look(0.0)
             if self._watch.undecided(names):
                 return orders + self._keep_watch(LOOK_AT_END)
-        if self._pauses(batch):
+        if self._backlog and not self._back and self._failures.pauses(batch):
             batch.paused = True
             pause = self._order(Pause(self.plan.policy.pause), None)
             self._pausing = pause.id
@@ -349,18 +347,11 @@ class Engine:
         self._emit(e.BatchFinished(batch.number, tuple(sorted(batch.failed))))
         return orders + self._after_batch(batch)
 
-    def _pauses(self, batch: Batch) -> bool:
-        policy = self.plan.policy
-        if batch.paused or not self._backlog or policy.pause <= 0 or self._stopping or self._back:
-            return False
-        ends_here = policy.on_failure != "continue" or self.plan.mode == "repair"
-        return not (ends_here and self._over(batch))
-
     def _after_batch(self, batch: Batch) -> list[Order]:
         policy = self.plan.policy
         if batch.urgent and self._back:
             return self._begin_to_turn()
-        if self._over(batch):
+        if self._failures.over(batch):
             if policy.on_failure == "hold" or self._back or self.plan.mode == "repair":
                 return self._finish()
             if policy.on_failure == "rollback":
@@ -374,7 +365,7 @@ class Engine:
 
     def _turn_back(self) -> list[Order]:
         self._turning = False
-        self._failures = 0
+        self._failures.forget()
         self._backlog = deque(way_back(self.plan, self._upgraded, self._grants.serves))
         self._count = len(self._backlog)
         return self._next_batch()
@@ -383,9 +374,9 @@ class Engine:
         self.finished = fates.finished(
             self.plan,
             self.fates,
-            self._reason or self._stopping,
+            self._failures.reason or self._failures.stopping,
             back=self._back,
-            stopping=bool(self._stopping),
+            stopping=bool(self._failures.stopping),
         )
         for counted in self._counting.told():
             self._emit(counted)

@@ -42,6 +42,11 @@ class Running:
     """How often the balancers had been looked at when its own admission began."""
     called_off: bool = False
     """It was sent home before its drain, and for nothing of its own doing."""
+    ended: bool = False
+    going_back: bool = False
+    """It asked for capacity a second time: what it brought has failed."""
+    barred: str = ""
+    """Why it may not drain any more: its host failed while it waited for its turn."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,13 @@ class Planned:
     targets: tuple[Target, ...]
     urgent: bool = False
     """They may be out of rotation already: whatever fails, each one gets its lane."""
+
+    def begin(self, number: int) -> Batch:
+        """It on its way, with nothing begun."""
+        queues: dict[str, deque[Target]] = {host: deque() for host in self.hosts}
+        for target in self.targets:
+            queues[target.instance.host].append(target)
+        return Batch(number, self.hosts, queues, self.urgent)
 
 
 @dataclass
@@ -66,9 +78,30 @@ class Batch:
     waiting: dict[str, Running] = field(default_factory=dict)
     """Those of ``running`` that want capacity, the longest waiting first."""
     failed: set[str] = field(default_factory=set)
+    ahead: dict[str, Running] = field(default_factory=dict)
+    """The one that writes its record already while another is admitted, by the other's id."""
     back: list[str] = field(default_factory=list)
     """Instances that came back with their new release."""
     paused: bool = False
+
+    def has_more(self, running: Running) -> bool:
+        """Whether others of its host come after ``running``."""
+        target = running.target.instance
+        return bool(self.queues.get(target.host)) or target.id in self.ahead
+
+    def is_ahead(self, running: Running) -> bool:
+        """Whether ``running`` has to wait for its turn yet."""
+        return any(running is other for other in self.ahead.values())
+
+    def fail(self, host: str, why: str) -> None:
+        """An instance of ``host`` failed: nothing that can wait begins there any more."""
+        self.failed.add(host)
+        if self.urgent:
+            return
+        self.queues.get(host, deque()).clear()
+        for running in self.ahead.values():
+            if running.target.instance.host == host:
+                running.barred = why
 
 
 def planned(plan: Plan) -> list[Planned]:

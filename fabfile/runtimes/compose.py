@@ -165,14 +165,18 @@ def recreate_script(service: Service, instance: Instance, release: str, was: str
     )
 
 
-def up_missing_script(service: Service, instances: Mapping[str, str], base: str) -> str:
+def up_missing_script(
+    service: Service, instances: Mapping[str, str], base: str, *, lost: Mapping[str, str] = {}
+) -> str:
     """Start what is not there yet; ``instances`` are new, with the release each begins with.
 
-    No container of an instance is ever replaced. The rest of the project (a database) is brought
-    to what the template says. A registry password comes on stdin.
+    ``lost``: instances that run although nothing on the host says what they are made of (any more);
+    the compose file gets these releases for them. No container of an instance is ever replaced. The
+    rest of the project (a database) is brought to what the template says. A registry password comes
+    on stdin.
     """
     user = service.registry_login[0] if service.registry_login else ""
-    return assemble(service, instances, base) + script(
+    return assemble(service, {**lost, **instances}, base) + script(
         SHELL / "up-missing.sh",
         project=service.project,
         user=user,

@@ -50,8 +50,22 @@ def urgent(plan: Plan) -> tuple[Target, ...]:
     return tuple(sorted(mine, key=lambda target: target.task == "replace"))
 
 
-def lane_of(plan: Plan, target: Target) -> tuple[Target, Lane]:
-    """The lane that does ``target.task``, and the target as that lane sees it."""
+def may_record_ahead(plan: Plan, target: Target) -> bool:
+    """Whether ``target`` may have its record written while another one is still on its way.
+
+    Not where a hook comes before it. And not where clients are pinned to servers and have a grace:
+    a recovery takes what has an open record straight to maint.
+    """
+    return (
+        target.task == "roll" and plan.hooks.before_drain is None and plan.drain.sticky_grace <= 0
+    )
+
+
+def lane_of(plan: Plan, target: Target, *, ahead: bool = False) -> tuple[Target, Lane]:
+    """The lane that does ``target.task``, and the target as that lane sees it.
+
+    ``ahead``: it begins before its turn, see :func:`may_record_ahead`.
+    """
     aimed = _aimed(plan, target)
     match target.task:
         case "return":
@@ -68,7 +82,7 @@ def lane_of(plan: Plan, target: Target) -> tuple[Target, Lane]:
         case "stay":
             lane = _nothing_else(Failed(STAYS))
         case _:
-            lane = stop_first(target, plan.drain, plan.hooks)
+            lane = stop_first(target, plan.drain, plan.hooks, ahead=ahead)
     return aimed, lane
 
 

@@ -54,8 +54,22 @@ NO_HOOKS = Hooks()
 Part = Generator[Step, Outcome, Failed | None]
 
 
-def stop_first(target: Target, drain: Drain, hooks: Hooks = NO_HOOKS) -> Lane:
-    """Upgrade one instance to ``target.wanted``, or leave it as it was."""
+def stop_first(
+    target: Target, drain: Drain, hooks: Hooks = NO_HOOKS, *, ahead: bool = False
+) -> Lane:
+    """Upgrade one instance to ``target.wanted``, or leave it as it was.
+
+    ``ahead``: it begins before its turn, and writes its record before it asks for capacity; not
+    where a hook comes before the first record.
+    """
+    if ahead:
+        recorded = yield Record(target, "undo")
+        if isinstance(recorded, Failed):
+            return Ended("untouched", recorded.reason, recorded.detail)
+        granted = recorded if isinstance(recorded, Refused) else (yield AskCapacity(target))
+        if isinstance(granted, Refused | Failed):
+            return (yield from close(target, Ended("untouched", granted.reason)))
+        return (yield from _upgrade(target, drain, hooks))
     granted = yield AskCapacity(target)
     if isinstance(granted, Refused | Failed):
         return Ended("untouched", granted.reason)
@@ -72,6 +86,11 @@ def stop_first(target: Target, drain: Drain, hooks: Hooks = NO_HOOKS) -> Lane:
         return Ended("untouched", recorded.reason, recorded.detail)
     if isinstance(recorded, Refused):
         return (yield from close(target, Ended("untouched", recorded.reason)))
+    return (yield from _upgrade(target, drain, hooks))
+
+
+def _upgrade(target: Target, drain: Drain, hooks: Hooks) -> Lane:
+    """It is recorded and may drain."""
     problem = yield from leave(target, drain)
     if problem is not None:
         return (yield from stay(target, problem))

@@ -100,7 +100,8 @@ def check(scenario: Scenario, fleet: Fleet, mode: Recovery, result: Simulation) 
     assert fleet.lost == []
     if broken:
         assert mode == "repair"
-        assert not any(fleet.containers[name].healthy for name in broken)
+        stay = [fleet.containers[name] for name in broken]
+        assert not any(c.healthy and fleet.behaviour(c.release).admitted for c in stay)
         assert result.finished.verdict == "needs-repair"
     else:
         assert fleet.undo == set()
@@ -184,10 +185,14 @@ LONG = Traffic(1.0, 5.0, 20.0)
 IMPATIENT = Drain(sticky_grace=0.3, timeout=1.0)
 
 
+def _quick(plan: Plan) -> Plan:
+    """Nobody has a grace, so that the next instance is recorded while the last one is admitted."""
+    return replace(plan, drain=replace(plan.drain, sticky_grace=0.0))
+
+
 def _parked(plan: Plan) -> Plan:
     """Behind balancers that pin nobody and whose checks can be sent elsewhere."""
-    drain = replace(plan.drain, sticky_grace=0.0)
-    return replace(fleets.recorded(plan, check_port=0), drain=drain)
+    return _quick(fleets.recorded(plan, check_port=0))
 
 
 def restart(plan: Plan) -> Plan:
@@ -221,6 +226,16 @@ SCENARIOS = (
     Scenario("nobody-pinned-drain-mode", fleets.plan(2, drain=Drain("drain", 0.0))),
     Scenario("parked", _parked(fleets.plan(2)), Traffic(6.0, 0.01, 0.8)),
     Scenario("parked-self", _parked(fleets.plan(2, 2, "self"))),
+    Scenario("ahead", _quick(fleets.plan(2, 3, "self"))),
+    Scenario(
+        "ahead-of-one-that-fails", _quick(fleets.plan(2, 3)), bad=("2-web2/app_2",), goes=False
+    ),
+    Scenario(
+        "ahead-of-one-that-is-kept-out",
+        _quick(fleets.plan(2, 2)),
+        like={"2-web2/app_1": fleets.UNSEEN},
+        goes=False,
+    ),
     Scenario("parked-drain-mode", _parked(fleets.plan(2, drain=Drain("drain")))),
     Scenario("parked-failing", _parked(fleets.plan(3)), bad=("2-web3/app_1",), goes=False),
     Scenario(

@@ -17,7 +17,7 @@ from fabfile.drivers.simulated import (
     Traffic,
     simulate,
 )
-from fabfile.inventory.model import Count, Drain
+from fabfile.inventory.model import Count, Drain, Hooks
 from fabfile.rollout.engine import Engine
 from fabfile.rollout.events import (
     BatchFinished,
@@ -25,7 +25,10 @@ from fabfile.rollout.events import (
     CapacityAwaited,
     CapacityLeft,
     InstanceFinished,
+    StepFinished,
+    StepStarted,
 )
+from fabfile.rollout.lanes import Order
 from fabfile.rollout.plan import Plan
 from fabfile.rollout.steps import (
     Admitted,
@@ -35,6 +38,7 @@ from fabfile.rollout.steps import (
     Failed,
     Idle,
     Observe,
+    Outcome,
     Seen,
     Step,
 )
@@ -443,6 +447,90 @@ def test_the_next_instance_waits_for_the_look_that_is_under_way():
 
 def test_nothing_begins_where_the_look_beside_shows_too_little_capacity():
     assert admitted(0.2, up=False) == ["record web1/app_1", "observe"]
+
+
+NO_GRACE = Drain(sticky_grace=0.0)
+
+
+def walked_to_admission(drain: Drain, hooks: Hooks | None = None) -> tuple[Engine, list[Order]]:
+    """One host's first instance of two waits to be admitted; what was ordered with that."""
+    plan = fleets.plan(2, 2, "self", serial=1, drain=drain, hooks=hooks)
+    engine = Engine(plan, lambda _: None)
+    orders = engine.start()
+    while not isinstance(orders[0].work, AwaitAdmitted):
+        orders = engine.answer(orders[0].id, well(plan, orders[0]))
+    return engine, orders
+
+
+def well(plan: Plan, order: Order) -> Outcome:
+    """What is answered where all is well."""
+    if isinstance(order.work, Observe):
+        fleet = Fleet.of_plan(plan)
+        return Seen({key: fleet.read(key) for key in fleet.of_backend})
+    return Idle() if isinstance(order.work, AwaitIdle) else Done()
+
+
+def names(orders: list[Order]) -> list[str]:
+    return [order.work.name for order in orders]
+
+
+def test_the_next_instance_writes_its_record_while_the_last_one_is_admitted():
+    engine, orders = walked_to_admission(NO_GRACE)
+    assert names(orders) == ["await-admitted", "observe", "record"]
+    admission, _, record = orders
+    assert record.work.target.instance.id == "web1/app_2"
+    assert engine.answer(record.id, Done()) == [], "it waits for its turn"
+    orders = engine.answer(admission.id, Admitted())
+    assert names(orders) == ["record"], "the look is still under way"
+
+
+@pytest.mark.parametrize(
+    ("drain", "hooks"),
+    [(Drain(sticky_grace=1.0), None), (NO_GRACE, Hooks(before_drain="./ready"))],
+)
+def test_no_record_is_written_ahead_where_a_hook_or_a_grace_comes_before_the_drain(drain, hooks):
+    _, orders = walked_to_admission(drain, hooks)
+    assert names(orders) == ["await-admitted", "observe"]
+
+
+def test_one_that_was_ahead_of_a_failure_closes_its_record_and_is_left_alone():
+    engine, (admission, beside, record) = walked_to_admission(NO_GRACE)
+    engine.answer(beside.id, Seen({}))
+    engine.answer(record.id, Done())
+    orders = engine.answer(admission.id, Failed("not let in"))
+    begun = []
+    while orders:
+        begun.append(orders[0].work)
+        orders = [*orders[1:], *engine.answer(orders[0].id, well(engine.plan, orders[0]))]
+    of_next = [work for work in begun if getattr(work, "target", None) == record.work.target]
+    assert [(work.name, work.progress) for work in of_next] == [("record", "restored")]
+    assert engine.fates["web1/app_2"] == "untouched"
+
+
+def test_an_interrupt_closes_the_record_of_one_that_was_ahead():
+    engine, (admission, _, record) = walked_to_admission(NO_GRACE)
+    engine.answer(record.id, Done())
+    engine.interrupt("somebody asked")
+    orders = engine.answer(admission.id, Admitted())
+    while orders:
+        orders = [*orders[1:], *engine.answer(orders[0].id, Done())]
+    assert engine.fates["web1/app_1"] == "upgraded"
+    assert engine.fates["web1/app_2"] == "untouched"
+
+
+def test_nobody_drains_before_the_one_ahead_of_it_is_admitted():
+    result, oracle = run(fleets.plan(3, 3, "self", serial=0, drain=NO_GRACE))
+    assert oracle.wrong == []
+    out: dict[str, str] = {}
+    for _, event in result.events:
+        if isinstance(event, StepStarted) and event.step == "take-out":
+            host = event.instance.partition("/")[0]
+            assert host not in out, f"{event.instance} leaves while {out[host]} is out"
+            out[host] = event.instance
+        if isinstance(event, StepFinished) and event.step == "await-admitted":
+            del out[event.instance.partition("/")[0]]
+    recorded = [e for e in events(result, StepStarted) if e.step == "record"]
+    assert len(recorded) == 18
 
 
 def test_a_list_of_batch_sizes_is_walked_to_the_end():

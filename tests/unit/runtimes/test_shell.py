@@ -259,6 +259,19 @@ def test_starting_what_is_missing_replaces_no_instance(sh, docker, service):
     assert any(argv[2:] == ["pull", "-q", "valkey:8"] for argv in docker.asked)
 
 
+def test_instances_whose_files_were_lost_are_in_the_compose_file_and_not_started(
+    sh, docker, service, folder
+):
+    """Somebody emptied the project's folder; the containers run on."""
+    releases = made(service)
+    staged(sh, service, releases)
+    script = compose.up_missing_script(service, {}, releases[0].id, lost=ids(releases))
+    done = sh(script)
+    assert done.returncode == 0, done.stderr
+    assert not any("up" in argv for argv in docker.asked)
+    assert all(r.id in (folder / "docker-compose.yml").read_text() for r in releases)
+
+
 def test_containers_are_read_back(sh, docker, service):
     docker.on("ps -a", out='{"id":"abc","service":"app_1","release":"r","version":null,'
               '"image":"x","status":"running"}\n')  # fmt: skip
