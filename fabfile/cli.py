@@ -15,7 +15,8 @@ from json import dumps
 from pathlib import Path
 from typing import Literal
 
-from fabfile.drivers.prepare import Preparation, Wish, with_flags
+from fabfile.drivers.prepare import Preparation
+from fabfile.drivers.wish import Wish, with_flags
 from fabfile.errors import BadInput
 from fabfile.inventory import loader
 from fabfile.inventory.model import Inventory, Service

@@ -15,8 +15,8 @@ from fabfile import cli
 from fabfile.drivers.everyday import inside, listing, logs, picking
 from fabfile.drivers.everyday.maintenance import switch
 from fabfile.drivers.everyday.shifting import BROKEN, Shifting
-from fabfile.drivers.prepare import with_flags
 from fabfile.drivers.signals import interrupted, leave, terminated
+from fabfile.drivers.wish import with_flags
 from fabfile.errors import BadInput
 from fabfile.inventory.model import Instance, Inventory, Service
 from fabfile.inventory.values import parse_duration

@@ -6,11 +6,12 @@ from collections.abc import Callable
 
 from fabfile.drivers import copies, leftovers
 from fabfile.drivers.missing import Gone
-from fabfile.drivers.prepare import Preparation, Prepared, Wish
+from fabfile.drivers.prepare import Preparation, Prepared
 from fabfile.drivers.prune import prune
 from fabfile.drivers.real import Driver
 from fabfile.drivers.recover import Taker
 from fabfile.drivers.signals import interrupted, leave, terminated
+from fabfile.drivers.wish import Wish
 from fabfile.inventory.model import Inventory, Service
 from fabfile.remote.pool import Remotes
 from fabfile.rollout.events import Event, Notice, RolloutFinished, Verdict

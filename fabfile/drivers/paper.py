@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from fabfile.drivers.identity import new_id
-from fabfile.drivers.prepare import Preparation, Wish
+from fabfile.drivers.prepare import Preparation
 from fabfile.drivers.simulated import Simulation, Timing, simulate
+from fabfile.drivers.wish import Wish
 from fabfile.inventory.model import Inventory
 from fabfile.remote.pool import Remotes
 from fabfile.rollout.events import Event

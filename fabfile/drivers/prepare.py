@@ -6,6 +6,7 @@ A refusal here changes nothing that serves anybody: at most images were pulled a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 from fabfile.balancers.model import BackendReading, ServerRecord, ServerRef
@@ -24,6 +25,7 @@ from fabfile.drivers.preflight import (
     refuse_unfinished,
 )
 from fabfile.drivers.stage import Images, stage
+from fabfile.drivers.wish import Wish
 from fabfile.drivers.without import Outside
 from fabfile.errors import EvenkeelError, PreflightFailed
 from fabfile.inventory.model import Balancer, Drain, Instance, Inventory, Service
@@ -45,24 +47,6 @@ NO_DIGEST = "sha256:" + "0" * 64
 
 Facts = Mapping[str, HostFacts]
 Staged = Mapping[str, Sequence[StagedRelease]]
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What a person asked for."""
-
-    service: Service
-    """With the flags of this run already in its policy and drain."""
-    version: str
-    hosts: tuple[str, ...]
-    chosen: bool
-    """The hosts were named by ``-H``."""
-    reason: str = ""
-    allow_outage: bool = False
-    lock_wait: float = 0.0
-    """Seconds to wait for somebody else's lock."""
-    allow_loss: bool = False
-    """A balancer that is left out (``service.without``) may serve all the same."""
 
 
 @dataclass
@@ -131,10 +115,9 @@ class Preparation:
         staged = self._render(facts, settings, digest)
         changing = {host: found for host, found in staged.items() if _differs(facts[host], found)}
         if changing and not dry:
-            stage(self._service, changing, self._remotes)
-            self._lock()
-            facts = self._look_again()
-        readings = self._readings()
+            facts, readings = self._stage_and_lock(changing)
+        else:
+            readings = self._read(self._pool.read())
         targets = [
             self._target(facts[host], release, readings)
             for host in self._wish.hosts
@@ -181,12 +164,27 @@ class Preparation:
             self._emit(Notice("no host has this image yet, and the registry was not asked for it"))
         return digest or NO_DIGEST
 
-    def _look_again(self) -> dict[str, HostFacts]:
+    def _stage_and_lock(
+        self, changing: Staged
+    ) -> tuple[dict[str, HostFacts], dict[str, BackendReading]]:
+        """Releases are laid down while the locks are taken: they change nothing that runs."""
+        with ThreadPoolExecutor(1, thread_name_prefix="stage") as beside:
+            staging = beside.submit(stage, self._service, changing, self._remotes)
+            if self._wish.lock_wait:  # what can't be staged is told before anybody waits
+                staging.result()
+            self._lock()
+            found = self._look_again()
+            staging.result()
+        return found
+
+    def _look_again(self) -> tuple[dict[str, HostFacts], dict[str, BackendReading]]:
         """Under the locks: another rollout may have come and gone while images were pulled."""
-        facts, problems = facts_of(self._service, self._wish.hosts, self._remotes, again=True)
+        with ThreadPoolExecutor(1, thread_name_prefix="look") as beside:
+            answers = beside.submit(self._pool.read)
+            facts, problems = facts_of(self._service, self._wish.hosts, self._remotes, again=True)
         refuse(problems)
         refuse_unfinished(facts)
-        return facts
+        return facts, self._read(answers.result())
 
     def _render(self, facts: Facts, settings: Mapping[str, str], digest: str) -> Staged:
         return {
@@ -235,9 +233,11 @@ class Preparation:
 
     # the plan
 
-    def _readings(self) -> dict[str, BackendReading]:
+    def _read(
+        self, answers: Mapping[str, BackendReading | EvenkeelError]
+    ) -> dict[str, BackendReading]:
         found = {}
-        for name, answer in self._pool.read().items():
+        for name, answer in answers.items():
             if isinstance(answer, EvenkeelError):
                 raise PreflightFailed(f"nothing was changed: {answer}")
             found[name] = answer
@@ -375,16 +375,3 @@ def earlier_release(facts: HostFacts, instance: Instance) -> Release | None:
 def release_of(kept: Mapping[str, str]) -> Release:
     """A release that lies on its host, from its ``release.json``."""
     return Release(kept["release"], kept["version"], kept["digest"], kept.get("image", ""))
-
-
-def with_flags(
-    service: Service, *, drain: Mapping[str, object], policy: Mapping[str, object]
-) -> Service:
-    """``service`` with one run's flags in its drain and policy; a ``None`` leaves it as it is."""
-    given = {name: value for name, value in drain.items() if value is not None}
-    wanted = {name: value for name, value in policy.items() if value is not None}
-    return replace(
-        service,
-        drain=replace(service.drain, **given),  # type: ignore[arg-type]
-        rollout=replace(service.rollout, **wanted),  # type: ignore[arg-type]
-    )

@@ -28,9 +28,10 @@ class Rollback(Preparation):
         aims = self._aims(facts)
         if not dry and any(self._now(facts, i) != aim for i, aim in aims.items()):
             self._lock()
-            facts = self._look_again()
+            facts, readings = self._look_again()
             aims = self._aims(facts)
-        readings = self._readings()
+        else:
+            readings = self._read(self._pool.read())
         targets = [
             Target(instance, aim, self._now(facts, instance), self._records(instance, readings))
             for instance, aim in aims.items()

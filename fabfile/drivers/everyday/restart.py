@@ -27,9 +27,10 @@ class Restart(Preparation):
         self._refuse_strange(facts)
         if not dry:
             self._lock()
-            facts = self._look_again()
+            facts, readings = self._look_again()
             self._refuse_strange(facts)
-        readings = self._readings()
+        else:
+            readings = self._read(self._pool.read())
         targets = [self._again(facts, instance, readings) for instance in self._instances()]
         versions = ", ".join(sorted({target.wanted.version for target in targets}))
         plan = self._plan(targets, readings, targets[0].wanted.digest)

@@ -9,6 +9,7 @@ import pytest
 from fabfile.balancers.haproxy.preflight import Finding
 from fabfile.drivers import prepare as p
 from fabfile.drivers.locks import Locks
+from fabfile.drivers.wish import Wish
 from fabfile.errors import Locked, PreflightFailed, RemoteError
 from fabfile.inventory.model import Hooks, Secret
 from fabfile.remote import state
@@ -66,7 +67,7 @@ class World:
         return "".join(f"got {key} 1\n" for key in keys)
 
     def prepare(self, hosts=("web1", "web2"), dry=False, **wish):
-        asked = p.Wish(self.service, "2.0", hosts, False, **wish)
+        asked = Wish(self.service, "2.0", hosts, False, **wish)
         remotes = self.fleet.remotes
         return p.Preparation(self.inventory, asked, remotes, self.events.append, "r1").run(dry=dry)
 
@@ -89,22 +90,14 @@ def world(tmp_path, monkeypatch):
 
 
 def test_a_rollout_is_pulled_staged_locked_and_written_in_that_order(world):
-    prepared = world.prepare()
+    world.prepare()
     words = ("say docker", "docker --config", "tar -xf", "taken=", "say docker", "plan-0001")
     order = [
         next((w for w in dict.fromkeys(words) if w in s), "?") for s in world.fleet["web1"].scripts
     ]
-    assert order == [
-        "say docker",
-        "docker --config",
-        "tar -xf",
-        "taken=",
-        "say docker",
-        "plan-0001",
-    ]
-    assert prepared.plan.digest == DIGEST
-    assert [t.earlier.id for t in prepared.plan.targets] == ["old", "old"]
-    prepared.close()
+    assert order[:2] == ["say docker", "docker --config"]
+    assert sorted(order[2:-1]) == ["say docker", "taken=", "tar -xf"], "staged beside the locks"
+    assert order[-1] == "plan-0001"
 
 
 def test_the_plan_lies_on_every_host_it_touches_and_travels_by_stdin(world):
@@ -240,9 +233,16 @@ def test_an_image_without_a_digest_is_no_image(world):
 # what is left behind by a failure
 
 
-def test_what_cannot_be_staged_locks_nothing(world):
+def test_what_cannot_be_staged_keeps_no_lock_and_writes_no_plan(world):
     world.fleet["web2"].on(STAGE, exit_code=65, stderr="services.app_1 is nonsense")
     assert "web2: stage releases failed (65): services.app_1 is nonsense" in world.refused()
+    assert world.count("plan-0001") == {}
+    assert set(world.count("rm -f")) == {"web1", "web2", "lb1", "lb2"}
+
+
+def test_what_cannot_be_staged_is_told_before_anybody_waits_for_a_lock(world):
+    world.fleet["web2"].on(STAGE, exit_code=65, stderr="services.app_1 is nonsense")
+    assert "services.app_1 is nonsense" in world.refused(lock_wait=60.0)
     assert world.count("taken=") == {}
 
 
