@@ -204,7 +204,7 @@ def test_an_edited_compose_file_is_seen_and_written_anew(fleet):
 def test_a_container_made_of_something_else_is_seen_and_made_anew(fleet):
     release = fleet.on("web1", "basename $(readlink /srv/challenge/current/app_1)").strip()
     check = 'healthcheck: {test: [\\"CMD\\", \\"false\\"], interval: 1s, retries: 1}'
-    edits = f"-e 's/release: \"{release}\"/release: byhand/' -e 's/^  app_1:/&\\n    {check}/'"
+    edits = f"-e 's/release: .*{release}.*/release: byhand/' -e 's/^  app_1:/&\\n    {check}/'"
     file = "/srv/challenge/docker-compose.yml"
     script = f"cd /srv/challenge && sed -i {edits.replace(chr(92) + chr(34), chr(34))} {file}"
     fleet.on("web1", f"{script} && docker compose up -d --no-deps app_1")
