@@ -11,15 +11,12 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from fabfile.drivers.heart import Heart
 from fabfile.errors import EvenkeelError, Fenced, Locked, RemoteError
-from fabfile.remote import state
+from fabfile.remote import life, state
 from fabfile.remote.base import Command, Result, Running
 from fabfile.remote.pool import Remotes
 
-HEARTBEAT = 3.0
-"""Seconds between two signs of life."""
-BEAT_TIMEOUT = 10.0
-"""Deadline in seconds of one; a later one would find the lock stale anyway."""
 HEART_STOPS = 1.0
 """Seconds that a sign of life under way is waited for; it harms nobody if it comes too late."""
 AGAIN = 1.0
@@ -73,7 +70,7 @@ class Locks:
                 keys.append(claim.key)
         self._tokens: dict[str, dict[str, str]] = {}
         self._stop = threading.Event()
-        self._hearts: list[threading.Thread] = []
+        self._hearts: list[Heart] = []
 
     def acquire(self) -> None:
         """Take all of them, or none.
@@ -94,12 +91,9 @@ class Locks:
                     self._notice("", f"waits for somebody else's lock: {error}")
                 told = True
                 time.sleep(AGAIN)
-        # One for each host: a host that does not answer must not make our locks elsewhere stale.
         for host, tokens in self._tokens.items():
-            beat = (host, state.heartbeat(tokens))
-            heart = threading.Thread(target=self._beat, args=beat, name="heartbeat", daemon=True)
-            heart.start()
-            self._hearts.append(heart)
+            self._hearts.append(Heart(self._remotes, host, tokens, self._lost, self._stop))
+            self._hearts[-1].start()
 
     def _try(self) -> None:
         hosts = sorted(self._keys, key=lambda host: (min(self._keys[host]), host))
@@ -160,19 +154,7 @@ class Locks:
         if host not in self._tokens:
             raise RemoteError(host, "it could not be locked, so nothing is done there")
         tokens = self._tokens[host]
-        return state.heartbeat({key: tokens[key] for key in keys})
-
-    def _beat(self, host: str, script: str) -> None:
-        command = Command(script, timeout=BEAT_TIMEOUT, label="lock", urgent=True)
-        while not self._stop.wait(HEARTBEAT):
-            try:
-                result = self._remotes.get(host).run(command)
-            except RemoteError:
-                continue
-            if result.exit_code == state.EXIT_FENCED:
-                if not self._stop.is_set():
-                    self._lost(host)
-                return
+        return life.heartbeat({key: tokens[key] for key in keys})
 
     def _everywhere(self, scripts: Mapping[str, str]) -> dict[str, Result]:
         running = {}

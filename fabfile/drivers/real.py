@@ -61,8 +61,9 @@ class Driver:
         widest = max(map(len, plan.batches), default=1) * max(plan.policy.instances_at_once, 1)
         # A recovery brings back side by side all that is out of rotation.
         widest = max(widest, sum(target.task != "roll" for target in plan.changing))
+        # While one of a host is admitted, the next one's record is written.
         self._workers = ThreadPoolExecutor(
-            max_workers=min(widest + 2, MAX_WORKERS), thread_name_prefix="lane"
+            max_workers=min(2 * widest + 2, MAX_WORKERS), thread_name_prefix="lane"
         )
 
     def run(self) -> RolloutFinished:

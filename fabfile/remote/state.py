@@ -166,16 +166,6 @@ def _remove(keys: Mapping[str, str]) -> str:
     return f"cd {ROOT}/locks || exit 71\n" + "\n".join(parts) + "\ntrue"
 
 
-def heartbeat(keys: Mapping[str, str]) -> str:
-    """A sign of life for each lock; exit 75 when one is no longer ours."""
-    parts = [
-        f'[ "$(head -n 1 {q(name)}.lock 2>/dev/null)" = {q(line)} ]'
-        f" || exit {EXIT_FENCED}; touch -c {q(name)}.lock"
-        for name, line in sorted(keys.items())
-    ]
-    return f"cd {ROOT}/locks || exit 71\n" + "\n".join(parts)
-
-
 def fenced(keys: Mapping[str, str], effect: str) -> str:
     """``effect``, only while every lock of ``keys`` (name to token line) is still ours.
 

@@ -1,4 +1,5 @@
-"""What it costs a HAProxy to be watched as closely as in the middle of a rollout.
+"""What it costs a HAProxy to be watched as closely as in the middle of a rollout, and how soon it
+has a server back.
 
 The stub fleet's HAProxy has 100 servers and 100 requests a second. Its processor time is read off
 /proc for a while without us, and for a while with our observer asking as often as it can: a reading
@@ -24,6 +25,7 @@ from fabfile.drivers.rotation import POLL
 from fabfile.inventory import loader
 from fabfile.remote.pool import Remotes
 
+from . import returning
 from .measure import parents, tree
 from .show import say
 from .stubfleet import Fleet, fleet
@@ -70,14 +72,15 @@ class Watch:
 
 
 def run(*, quick: bool) -> dict[str, Any]:
-    """With and without us, under load and idle."""
+    """With and without us, under load and idle; then servers that come back."""
     seconds = 5.0 if quick else SECONDS
     rows = []
     with fleet(HOSTS) as there:
         for rate in (0.0, RATE):
             for watched in (False, True):
                 rows.append(row(there, rate, seconds, watched))
-    return {"rows": rows, "servers": SERVERS, "seconds": seconds}
+    back = returning.run(quick=quick)
+    return {"rows": rows, "returning": back, "servers": SERVERS, "seconds": seconds}
 
 
 def row(there: Fleet, rate: float, seconds: float, watched: bool) -> dict[str, Any]:

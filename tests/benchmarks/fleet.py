@@ -26,7 +26,7 @@ PEERS_UP_TO = 200
 SLOW_UP_TO = 50
 """Ansible's modules start a Python for each command: minutes on 200 hosts of a small machine."""
 STATUS_RUNS = 2
-NOTHING: Mapping[str, Any] = {"beats": {}, "inputs": {}}
+NOTHING: Mapping[str, Any] = {"inputs": {}}
 COMMANDS = (
     "docker version",
     "docker ps --all",
@@ -80,8 +80,8 @@ def rollout(there: Fleet) -> list[dict[str, Any]]:
         there.keep("new")
         there.restore("old")
         kept, inputs = replay.read(sent.read_text().splitlines())
-        more = {"beats": replay.beats(kept, events), "inputs": inputs}
-        found.append(again(there, "rollout", replay.stages(kept, events), more))
+        stages = replay.stages(kept, events)
+        found.append(again(there, "rollout", stages, {"inputs": inputs}))
         there.restore("new")
     return found
 
@@ -137,7 +137,7 @@ def status(there: Fleet) -> list[dict[str, Any]]:
         assert (seen["unreachable"], running) == ({}, 2 * len(there.hosts)), seen["text"]
         found.append(_row(there, "status", "Evenkeel", done))
         if len(there.hosts) <= BARE_UP_TO:
-            found.append(again(there, "status", [{"alive": False, "commands": scripts}], NOTHING))
+            found.append(again(there, "status", [{"commands": scripts}], NOTHING))
     return best(found)
 
 

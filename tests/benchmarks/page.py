@@ -159,6 +159,28 @@ def plan(result: Result) -> str:
 
 
 def balancer(result: Result) -> str:
+    """What a reading costs, and how soon a server is back."""
+    words = (
+        "A server is let back that was out for a while, its application alive all the time"
+        " (`inter 1s fastinter 100ms downinter 200ms rise 2`). Until HAProxy has it UP:"
+    )
+    return f"{watched(result)}\n{words}\n\n{returning(result)}"
+
+
+def returning(result: Result) -> str:
+    """One line for each time that a server was out."""
+    found = {(row["out"], row["way"]): row for row in result["returning"]}
+    return table(
+        ["", "maint: least", "median", "most", "parked: least", "median", "most"],
+        [
+            (f"out for {out:g} s", *(f"{found[out, way][name]:.2f} s" for way in
+                                     ("maint", "parked") for name in ("least", "median", "most")))
+            for out in sorted({out for out, _ in found})
+        ],
+    )  # fmt: skip
+
+
+def watched(result: Result) -> str:
     """One line for each state."""
     return table(
         ["requests/s", "", "readings/s", "HAProxy's CPU", "failed requests"],

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 Sent = Mapping[str, Any]
-SIGN_OF_LIFE = "lock"
 SERVER = re.compile(r"\b(h\d+)_app_\d+\b")
 ORDER = re.compile(r"set server [\w.-]+/(h\d+_app_\d+) state (\w+)")
 STAGES = ("PhaseStarted", "BatchStarted", "RolloutFinished")
@@ -31,40 +30,14 @@ def read(lines: Iterable[str]) -> tuple[list[dict[str, Any]], dict[str, str]]:
     return [entry for entry in found.values() if "host" in entry], inputs
 
 
-def beats(sent: Sequence[Sent], events: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """By host: the command that was its sign of life while the batches went on."""
-    first, last = _batches(list(events))
-    return {
-        one["host"]: one["script"]
-        for one in sent
-        if one["label"] == SIGN_OF_LIFE and first < one["began"] < last
-    }
-
-
-def _batches(events: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
-    first = next(event["at"] for event in events if event["event"] == "RolloutStarted")
-    last = next(event["at"] for event in events if event["event"] == "RolloutFinished")
-    return first, last
-
-
 def stages(sent: Sequence[Sent], events: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The commands between two stages, each with the numbers of those it comes after.
-
-    ``alive``: signs of life are sent meanwhile.
-    """
-    told = list(events)
-    marks = sorted(event["at"] for event in told if event["event"] in STAGES)
-    first, last = _batches(told)
+    """The commands between two stages, each with the numbers of those it comes after."""
+    marks = sorted(event["at"] for event in events if event["event"] in STAGES)
     parts: list[list[Sent]] = [[] for _ in range(len(marks) + 1)]
     for command in sorted(sent, key=lambda one: one["began"]):
-        sign = command["label"] == SIGN_OF_LIFE and first < command["began"] < last
-        if not sign and command.get("code") is not None:
+        if command.get("code") is not None:
             parts[sum(mark <= command["began"] for mark in marks)].append(command)
-    return [
-        {"alive": first <= part[0]["began"] < last, "commands": stage(part)}
-        for part in parts
-        if part
-    ]
+    return [{"commands": stage(part)} for part in parts if part]
 
 
 def stage(commands: Sequence[Sent]) -> list[dict[str, Any]]:
@@ -85,7 +58,7 @@ def stage(commands: Sequence[Sent]) -> list[dict[str, Any]]:
                 "stdin": command["stdin"],
                 "code": command["code"],
                 "after": nearest(after, found),
-                "until_idle": servers(command["script"], "maint"),
+                "until_idle": servers(command["script"], "maint", "drain"),
                 "until_up": servers(command["script"], "ready"),
             }
         )
@@ -99,9 +72,10 @@ def concerns(command: Sent) -> set[str]:
     return {match[1] for match in SERVER.finditer(command["script"])} or {command["host"]}
 
 
-def servers(script: str, state: str) -> list[str]:
-    """Servers that a command puts into ``state``."""
-    return [name for name, order in ORDER.findall(script) if order == state]
+def servers(script: str, *states: str) -> list[str]:
+    """Servers that a command puts into one of ``states``."""
+    found = (name for name, order in ORDER.findall(script) if order in states)
+    return list(dict.fromkeys(found))
 
 
 def nearest(after: Sequence[int], found: Sequence[Mapping[str, Any]]) -> list[int]:

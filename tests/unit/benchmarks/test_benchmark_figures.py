@@ -14,7 +14,7 @@ from benchmarks import page  # noqa: E402
 from benchmarks.bounds import Bound, fleet, plan, rollout  # noqa: E402
 from benchmarks.capacity import Sample, longest, lost, outages, weights  # noqa: E402
 from benchmarks.overhead import overhead  # noqa: E402
-from benchmarks.replay import beats, read, stages  # noqa: E402
+from benchmarks.replay import read, stages  # noqa: E402
 from benchmarks.tables import ratio, table  # noqa: E402
 
 STAT = """# pxname,svname,status,weight
@@ -161,7 +161,6 @@ def test_a_command_is_sent_again_after_those_it_needs_and_no_others():
     ]  # fmt: skip
     (stage,) = stages(commands, EVENTS)
     found = stage["commands"]
-    assert stage["alive"]
     assert [one["after"] for one in found] == [[], [], [0], [2], [1, 3]]
     assert found[2]["until_idle"] == ["h001_app_1"]
     assert found[4]["until_up"] == ["h001_app_1", "h002_app_1"]
@@ -180,12 +179,10 @@ def test_what_was_recorded_is_read_back_whole():
     assert "code" not in commands[1]
 
 
-def test_signs_of_life_are_kept_apart_from_taking_the_lock():
-    commands = [sent("h001", "take", 0.5, 0.6, "lock"), sent("h001", "beat", 3, 4, "lock")]
-    (stage,) = stages(commands, EVENTS)
-    assert [one["script"] for one in stage["commands"]] == ["take"]
-    assert not stage["alive"]
-    assert beats(commands, EVENTS) == {"h001": "beat"}
+def test_a_server_that_is_parked_is_waited_for_as_one_in_maint():
+    script = "set server shop/h001_app_1 check-port 1; set server shop/h001_app_1 state drain"
+    (stage,) = stages([sent("lb1", script, 3, 4)], EVENTS)
+    assert stage["commands"][0]["until_idle"] == ["h001_app_1"]
 
 
 def test_a_bound_that_is_met_exactly_is_reached():
@@ -269,7 +266,9 @@ def results():
     yield result("rollout", [*nine, one_host], load={"long": 16.0})
     yield result("fleet", hosts)
     yield result("plan", sizes)
-    yield result("balancer", seen)
+    back = {"out": 0.3, "tries": 3, "least": 0.1, "median": 0.2, "most": 0.3}
+    both = [back | {"way": way} for way in ("maint", "parked")]
+    yield result("balancer", seen, returning=both)
 
 
 def test_the_page_shows_every_part_and_whether_its_bounds_are_kept(tmp_path, monkeypatch):

@@ -4,9 +4,10 @@ import threading
 
 import pytest
 
+from fabfile.drivers import heart as heart_module
 from fabfile.drivers import locks as locks_module
 from fabfile.drivers.locks import Claim, Locks, check_fence
-from fabfile.errors import Fenced, Locked, RemoteError, Unreachable
+from fabfile.errors import Fenced, Locked, OutcomeUnknown, RemoteError, Unreachable
 from fabfile.remote import state
 from fabfile.remote.base import Result
 from fabfile.remote.local import LocalTransport
@@ -114,7 +115,7 @@ def test_both_kinds_of_lock_on_one_host_are_one_question(fleet):
 
 
 def test_a_lock_that_was_taken_over_is_told(fleet, monkeypatch):
-    monkeypatch.setattr(locks_module, "HEARTBEAT", 0.01)
+    monkeypatch.setattr(heart_module, "HEARTBEAT", 0.01)
     fleet["lb1"].on("touch -c", exit_code=state.EXIT_FENCED)
     fleet["web2"].on("touch -c", lose="before")
     lost, told = [], threading.Event()
@@ -128,8 +129,40 @@ def test_a_lock_that_was_taken_over_is_told(fleet, monkeypatch):
     assert set(lost) == {"lb1"}
 
 
+def test_signs_of_life_are_one_conversation_and_a_lost_lock_is_told_from_it(fleet, monkeypatch):
+    monkeypatch.setattr(heart_module, "HEARTBEAT", 0.01)
+    said = iter(["ours\n", "ours\n", "lost\n"])
+    for host in fleet.hosts.values():
+        host.on_lines("touch -c", lambda _: "ours\n")
+    fleet["web1"].on_lines("touch -c", lambda _: next(said))
+    told = threading.Event()
+    with made(fleet, lost=lambda host: told.set() if host == "web1" else None):
+        assert told.wait(5)
+    (talk,) = fleet["web1"].conversations
+    assert talk.asked == ["", "", ""]
+    assert talk.broken, "it hangs up"
+    assert not any("touch -c" in script for script in fleet["web1"].scripts)
+
+
+def test_a_sign_of_life_that_breaks_off_is_given_once_more_as_a_command(fleet, monkeypatch):
+    monkeypatch.setattr(heart_module, "HEARTBEAT", 0.01)
+    again = threading.Event()
+
+    def breaks(_):
+        raise OutcomeUnknown("web1", "the connection broke")
+
+    def beat(_):
+        again.set()
+        return ""
+
+    fleet["web1"].on_lines("touch -c", breaks)
+    fleet["web1"].on("touch -c", beat)
+    with made(fleet):
+        assert again.wait(5)
+
+
 def test_a_host_that_hangs_does_not_make_the_locks_of_others_stale(fleet, monkeypatch):
-    monkeypatch.setattr(locks_module, "HEARTBEAT", 0.01)
+    monkeypatch.setattr(heart_module, "HEARTBEAT", 0.01)
     monkeypatch.setattr(locks_module, "HEART_STOPS", 0.01)
     hangs, beats, enough = threading.Event(), [], threading.Event()
 
@@ -152,13 +185,11 @@ def test_a_host_that_hangs_does_not_make_the_locks_of_others_stale(fleet, monkey
 
 
 def test_who_retires_gives_nothing_back_and_no_sign_of_life(fleet, monkeypatch):
-    monkeypatch.setattr(locks_module, "HEARTBEAT", 0.01)
+    monkeypatch.setattr(heart_module, "HEARTBEAT", 0.01)
     locks = made(fleet)
     locks.acquire()
     locks.retire()
-    for heart in locks._hearts:
-        heart.join(5)
-        assert not heart.is_alive()
+    assert all(heart.join(5) for heart in locks._hearts)
     assert not any(given_back(host) for host in fleet.hosts.values())
 
 

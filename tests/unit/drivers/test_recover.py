@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from fabfile.drivers import recover as r
-from fabfile.drivers.locks import Locks
+from fabfile.drivers.heart import Heart
 from fabfile.errors import PreflightFailed
 from fabfile.inventory.model import Instance
 from fabfile.rollout.events import Notice
@@ -39,7 +39,8 @@ def fleet(tmp_path, monkeypatch):
         found[name].on(JOURNAL, journal())
     pool = FakePool(lb1=[server()], lb2=[server()])
     monkeypatch.setattr(r, "Pool", lambda *_: pool)
-    monkeypatch.setattr(Locks, "_beat", lambda *_: None)
+    monkeypatch.setattr(Heart, "start", lambda _: None)
+    monkeypatch.setattr(Heart, "join", lambda *_: True)
     return found
 
 

@@ -13,7 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fabfile.remote import state
+from fabfile.remote import life, state
+from fabfile.remote.base import Command
+from fabfile.remote.local import LocalTransport
 
 FACTS = {"by": "anna@laptop:1", "reason": "it's 5 o'clock $(reboot)"}
 
@@ -166,18 +168,39 @@ def test_what_nobody_knows_to_hold_can_be_abandoned_by_its_owner_alone(sh, root)
 def test_a_sign_of_life_makes_the_lock_young_again(sh, root):
     keys = took(sh, ["a"])
     os.utime(root / "locks/a.lock", (0, 0))
-    assert sh(state.heartbeat(keys)).returncode == 0
+    assert sh(life.heartbeat(keys)).returncode == 0
     assert time.time() - (root / "locks/a.lock").stat().st_mtime < 10
+
+
+def test_signs_of_life_in_one_conversation_keep_locks_young_until_one_is_lost(sh, root):
+    keys = took(sh, ["a", "it's"])
+    files = [root / "locks" / f"{name}.lock" for name in keys]
+    command = Command(life.heartbeats(keys))
+    lines = LocalTransport("here").converse(command, marker=life.MARKER)
+    try:
+        for _ in range(2):
+            for file in files:
+                os.utime(file, (0, 0))
+            assert lines.ask("", timeout=5) == "ours\n"
+            assert all(time.time() - file.stat().st_mtime < 10 for file in files)
+        files[0].write_text("r2 2\n")
+        os.utime(files[0], (0, 0))
+        assert lines.ask("", timeout=5) == "lost\n"
+        files[0].unlink()
+        assert lines.ask("", timeout=5) == "lost\n"
+        assert not files[0].exists()
+    finally:
+        lines.close()
 
 
 def test_a_sign_of_life_for_a_lock_that_was_taken_over_says_so(sh, root):
     keys = took(sh, ["a"])
     (root / "locks/a.lock").write_text("r2 2\n")
     os.utime(root / "locks/a.lock", (0, 0))
-    assert sh(state.heartbeat(keys)).returncode == state.EXIT_FENCED
+    assert sh(life.heartbeat(keys)).returncode == state.EXIT_FENCED
     assert (root / "locks/a.lock").stat().st_mtime == 0
     (root / "locks/a.lock").unlink()
-    assert sh(state.heartbeat(keys)).returncode == state.EXIT_FENCED
+    assert sh(life.heartbeat(keys)).returncode == state.EXIT_FENCED
     assert locks_in(root) == []
 
 
@@ -231,7 +254,7 @@ def test_whoever_was_taken_over_is_fenced_off(sh, root):
     os.utime(root / "locks/a.lock", (0, 0))
     assert sh(state.acquire(["a"], "r1", {}, over=["r1"])).returncode == 0
     assert sh(state.fenced(keys, f"touch {root}/x")).returncode == state.EXIT_FENCED
-    assert sh(state.heartbeat(keys)).returncode == state.EXIT_FENCED
+    assert sh(life.heartbeat(keys)).returncode == state.EXIT_FENCED
     assert not (root / "x").exists()
 
 

@@ -17,7 +17,6 @@ CONNECTS = 32
 SESSIONS = 8
 """Commands at a time on one host: sshd allows 10."""
 LOOK = 0.05
-BEAT = 3.0
 SHOW = "echo 'show stat shop 4 -1' | socat - UNIX-CONNECT:/run/haproxy/admin.sock"
 
 
@@ -149,43 +148,16 @@ class Stage:
             pool.submit(self.one, follower, pool)
 
 
-class Beats:
-    """Signs of life for every host."""
-
-    def __init__(self, hosts, scripts):
-        self.hosts = hosts
-        self.scripts = scripts
-        self.over = threading.Event()
-        self.thread = None
-
-    def beat(self):
-        with ThreadPoolExecutor(CONNECTS) as pool:
-            while not self.over.wait(BEAT):
-                list(pool.map(lambda item: self.hosts.run(*item), self.scripts.items()))
-
-    def keep(self, alive):
-        """Go on with them, or have them ended."""
-        if alive and self.thread is None:
-            self.thread = threading.Thread(target=self.beat)
-            self.thread.start()
-        elif not alive and self.thread is not None:
-            self.over.set()
-            self.thread.join()
-
-
 def main():
     replay = json.loads(Path(sys.argv[1]).read_text())
     began = time.monotonic()
     hosts = Hosts(replay)
     connected = time.monotonic() - began
     wrong, took = [], []
-    beats = Beats(hosts, replay["beats"])
     for stage in replay["stages"]:
         start = time.monotonic()
-        beats.keep(stage["alive"])
         wrong += Stage(hosts, stage["commands"]).run()
         took.append(round(time.monotonic() - start, 3))
-    beats.keep(False)
     hosts.close()
     print(json.dumps({"wrong": wrong, "connect": connected, "stages": took}))
 

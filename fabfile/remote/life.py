@@ -1,0 +1,36 @@
+"""Signs of life: scripts by which who holds locks on a host shows that it lives; see ``state``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fabfile.remote import state
+from fabfile.remote.quoting import answer_lines, q
+
+MARKER = "@evenkeel beat"
+"""Ends each answer of :func:`heartbeats`."""
+
+
+def heartbeat(keys: Mapping[str, str]) -> str:
+    """A sign of life for each lock; exit 75 when one is no longer ours."""
+    parts = [
+        f'[ "$(head -n 1 {q(name)}.lock 2>/dev/null)" = {q(line)} ]'
+        f" || exit {state.EXIT_FENCED}; touch -c {q(name)}.lock"
+        for name, line in sorted(keys.items())
+    ]
+    return f"cd {state.ROOT}/locks || exit 71\n" + "\n".join(parts)
+
+
+def heartbeats(keys: Mapping[str, str]) -> str:
+    """The same as a conversation: a sign of life for each line, answered with ``ours`` or ``lost``.
+
+    It starts a shell once, and not with every sign of life.
+    """
+    mine = [
+        f"{{ held=; {{ IFS= read -r held <{q(name)}.lock; }} 2>/dev/null;"
+        f' [ "$held" = {q(line)} ]; }}'
+        for name, line in sorted(keys.items())
+    ]
+    files = " ".join(f"{q(name)}.lock" for name in sorted(keys))
+    body = f"if {' && '.join(mine)}; then touch -c {files}; echo ours; else echo lost; fi"
+    return answer_lines(body, MARKER, setup=f"cd {state.ROOT}/locks || exit 71")
