@@ -67,25 +67,58 @@ def _hashed_match(field: str, name: str) -> bool:
     return hmac.compare_digest(made, expected)
 
 
-def read_entries(files: Iterable[Path]) -> Iterator[Entry]:
-    """Every line of ``files`` that can be read; a missing file is empty, as for ssh."""
+class _File:
+    """One known_hosts file, so that hundreds of hosts do not each go through all of its lines."""
+
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        self._by_name: dict[str, list[Entry]] = {}
+        self._others: list[Entry] = []
+        """With patterns or hashed names: to be asked one by one."""
+        for entry in entries:
+            if entry.names.startswith("|1|") or any(sign in entry.names for sign in "*?!"):
+                self._others.append(entry)
+            else:
+                for name in dict.fromkeys(entry.names.lower().split(",")):
+                    self._by_name.setdefault(name, []).append(entry)
+
+    def about(self, name: str) -> list[Entry]:
+        """The lines that speak of ``name``, in their order."""
+        found = [entry for entry in self._others if entry.speaks_of(name)]
+        found += self._by_name.get(name.lower(), [])
+        return sorted(found, key=lambda entry: entry.number)
+
+
+_files: dict[Path, tuple[tuple[int, int, int], _File]] = {}
+"""What was read last of each file, and when that file was written."""
+
+
+def entries_about(name: str, files: Iterable[Path]) -> Iterator[Entry]:
+    """The lines about ``name`` in all ``files``; one that can't be read is empty, as for ssh."""
     for file in files:
         try:
-            text = file.read_text(errors="replace")
+            found = file.stat()
+            stamp = (found.st_mtime_ns, found.st_size, found.st_ino)
+            known = _files.get(file)
+            if known is None or known[0] != stamp:
+                known = _files[file] = stamp, _File(_read(file))
         except OSError:
             continue
-        for number, line in enumerate(text.splitlines(), 1):
-            fields = line.split()
-            if not fields or fields[0].startswith("#"):
-                continue
-            marker = fields.pop(0) if fields[0].startswith("@") else ""
-            if len(fields) < 3:
-                continue
-            try:
-                blob = base64.b64decode(fields[2], validate=True)
-            except binascii.Error:
-                continue
-            yield Entry(file, number, marker, fields[0], fields[1], blob)
+        yield from known[1].about(name)
+
+
+def _read(file: Path) -> Iterator[Entry]:
+    for number, line in enumerate(file.read_text(errors="replace").splitlines(), 1):
+        fields = line.split()
+        if not fields or fields[0].startswith("#"):
+            continue
+        marker = fields.pop(0) if fields[0].startswith("@") else ""
+        if len(fields) < 3:
+            continue
+        try:
+            blob = base64.b64decode(fields[2], validate=True)
+        except binascii.Error:
+            continue
+        yield Entry(file, number, marker, fields[0], fields[1], blob)
 
 
 def fingerprint(blob: bytes) -> str:
@@ -146,15 +179,15 @@ class HostKeyPolicy:
         raise self._unknown(key)
 
     def _mine(self) -> Iterator[Entry]:
-        return (entry for entry in read_entries(self.files) if entry.speaks_of(self.known_as))
+        return entries_about(self.known_as, self.files)
 
     def _known_without_port(self, blob: bytes) -> bool:
         # OpenSSH accepts a key that is on file for the bare name, on any port of that name.
         if self.alias or self.port == 22:
             return False
         return any(
-            entry.blob == blob and not entry.marker and entry.speaks_of(self.address)
-            for entry in read_entries(self.files)
+            entry.blob == blob and not entry.marker
+            for entry in entries_about(self.address, self.files)
         )
 
     def _remember(self, key: paramiko.PKey) -> None:
