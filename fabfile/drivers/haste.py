@@ -124,6 +124,9 @@ class Haste:
             why = f"{', '.join(missing)} can't be told to take it in"
             return Left(name, False, f"stays out of rotation, recorded: {why}")
         planned = self._planned[name]
+        last = self._hands.doing.get(name)
+        if isinstance(last, Record) and last.progress == "undo" and planned.task == "roll":
+            return self._never_left(target, project, mine, hands)
         release = self._hands.put.get(name) or planned.runs or target.earlier
         why = self._ill(target, release)
         if why or release is None:
@@ -142,6 +145,15 @@ class Haste:
         return Left(
             name, True, f"is healthy and takes requests again with {release.version}{when}{note}"
         )
+
+    @staticmethod
+    def _never_left(target: Target, project: Claim, mine: Locks, hands: Hands) -> Left:
+        """It was recorded before its turn came: what its servers show is not of our doing."""
+        closed = mine.holds(project.host, project.key) and not isinstance(
+            hands.do(Record(target, "restored")), Failed
+        )
+        note = "" if closed else "; its record could not be closed"
+        return Left(target.instance.id, True, f"was not out of rotation yet{note}")
 
     def _ill(self, target: Target, release: Release | None) -> str:
         """Why it may not return; empty: it is healthy this very moment."""

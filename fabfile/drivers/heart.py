@@ -13,8 +13,10 @@ from fabfile.remote.pool import Remotes
 
 HEARTBEAT = 3.0
 """Seconds between two signs of life."""
+ANSWER_TIMEOUT = 4.0
+"""Deadline in seconds of one in the conversation; then there is time for a command still."""
 BEAT_TIMEOUT = 10.0
-"""Deadline in seconds of one; a later one would find the lock stale anyway."""
+"""Deadline in seconds of such a command; a later one would find the lock stale anyway."""
 
 
 class Heart:
@@ -67,6 +69,8 @@ class Heart:
                 return self._said(host) != "lost"
             except RemoteError:  # there is no conversation to be had, or it is over
                 self._hang_up()
+            if self._stop.is_set():
+                return True
             script = life.heartbeat(self._tokens)
             command = Command(script, timeout=BEAT_TIMEOUT, label="lock", urgent=True)
             return host.run(command).exit_code != state.EXIT_FENCED
@@ -75,9 +79,10 @@ class Heart:
 
     def _said(self, host: Transport) -> str:
         if self._lines is None:
-            command = Command(life.heartbeats(self._tokens), label="signs of life")
+            script = life.heartbeats(self._tokens)
+            command = Command(script, label="signs of life", gives_way=True)
             self._lines = host.converse(command, marker=life.MARKER)
-        return self._lines.ask("", timeout=BEAT_TIMEOUT).strip()
+        return self._lines.ask("", timeout=ANSWER_TIMEOUT).strip()
 
     def _hang_up(self) -> None:
         if self._lines is not None:

@@ -6,8 +6,8 @@ A refusal here changes nothing that serves anybody: at most images were pulled a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from fabfile.balancers.model import BackendReading, ServerRecord, ServerRef
 from fabfile.drivers.balancers import Pool, backend_key, record_of
@@ -30,6 +30,7 @@ from fabfile.drivers.without import Outside
 from fabfile.errors import EvenkeelError, PreflightFailed
 from fabfile.inventory.model import Balancer, Drain, Instance, Inventory, Service
 from fabfile.remote import state
+from fabfile.remote.aside import aside
 from fabfile.remote.pool import Remotes
 from fabfile.rollout import capacity
 from fabfile.rollout.batches import batches
@@ -168,20 +169,21 @@ class Preparation:
         self, changing: Staged
     ) -> tuple[dict[str, HostFacts], dict[str, BackendReading]]:
         """Releases are laid down while the locks are taken: they change nothing that runs."""
-        with ThreadPoolExecutor(1, thread_name_prefix="stage") as beside:
-            staging = beside.submit(stage, self._service, changing, self._remotes)
-            if self._wish.lock_wait:  # what can't be staged is told before anybody waits
-                staging.result()
-            self._lock()
-            found = self._look_again()
+        staging = aside(partial(stage, self._service, changing, self._remotes))
+        if self._wish.lock_wait:  # what can't be staged is told before anybody waits
             staging.result()
-        return found
+        self._lock()
+        facts, readings = self._look_again()
+        staging.result()
+        # What had gone missing and was laid down anew was perhaps not there yet.
+        laid = {host: {r.id: r.record for r in found} for host, found in changing.items()}
+        facts = {h: replace(f, kept={**f.kept, **laid.get(h, {})}) for h, f in facts.items()}
+        return facts, readings
 
     def _look_again(self) -> tuple[dict[str, HostFacts], dict[str, BackendReading]]:
         """Under the locks: another rollout may have come and gone while images were pulled."""
-        with ThreadPoolExecutor(1, thread_name_prefix="look") as beside:
-            answers = beside.submit(self._pool.read)
-            facts, problems = facts_of(self._service, self._wish.hosts, self._remotes, again=True)
+        answers = aside(self._pool.read)
+        facts, problems = facts_of(self._service, self._wish.hosts, self._remotes, again=True)
         refuse(problems)
         refuse_unfinished(facts)
         return facts, self._read(answers.result())

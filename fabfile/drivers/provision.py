@@ -216,7 +216,8 @@ def _is_new(facts: HostFacts, release: StagedRelease) -> bool:
 
 def _is_lost(facts: HostFacts, release: StagedRelease) -> bool:
     """It runs, but its files are gone: somebody emptied the project's folder."""
-    return not _is_new(facts, release) and release.instance.name not in facts.current
+    current = facts.current.get(release.instance.name, "")
+    return not _is_new(facts, release) and current not in facts.kept
 
 
 def _meant(facts: HostFacts, release: StagedRelease) -> str:

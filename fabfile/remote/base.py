@@ -26,6 +26,8 @@ class Command:
     """What a person reads in an error: ``docker compose up app_1``."""
     urgent: bool = False
     """Never queued behind commands that are not: a sign of life, or a last order."""
+    gives_way: bool = False
+    """A conversation that ends for good where sshd allows too few sessions for commands."""
 
 
 @dataclass(frozen=True)

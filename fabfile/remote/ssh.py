@@ -25,8 +25,8 @@ COMMANDS = 7
 URGENT = 1
 """How many of them only what is urgent may take: it never waits for a command that takes long."""
 CONVERSATIONS = 2
-"""Kept free for :meth:`SshTransport.converse`. With one to spare (sshd is a little slow to count
-an ended session out) this stays below sshd's MaxSessions of 10."""
+"""Kept free for :meth:`SshTransport.converse`. With the one that gives way (and does, when sshd is
+slow to count an ended session out) that is sshd's MaxSessions of 10."""
 OPEN_TIMEOUT = 10.0
 """Seconds for a session to open on a connection that looks alive."""
 LATE = 4
@@ -43,6 +43,10 @@ class SshTransport:
         self._connection = connection
         self._commands = Slots(COMMANDS, URGENT)
         self._conversations = Slots(CONVERSATIONS)
+        self._spare: SshLines | None = None
+        """The conversation that gives way."""
+        self._crowded = False
+        """It gave way: sshd allows too few sessions for it."""
 
     @property
     def name(self) -> str:
@@ -85,8 +89,31 @@ class SshTransport:
         each ``ask`` has its own, and the script's programs should too. Never waits for running
         commands. Raises :class:`Unreachable` when there is no connection to be had.
         """
+        if command.gives_way:
+            self._spare = lines = self._converse_in_spare(command, marker)
+            return lines
         channel = self._conversation(command)
         return SshLines(self._name, command, channel, marker, self._conversations.release)
+
+    def _converse_in_spare(self, command: Command, marker: str) -> SshLines:
+        """In a session that nobody else wants. Raises :class:`RemoteError` when there is none."""
+        if self._crowded:
+            raise RemoteError(self._name, "sshd allows no session beside those of commands")
+        try:
+            channel = self._alive().open_session(timeout=OPEN_TIMEOUT)
+            channel.exec_command(command.script)
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            raise RemoteError(self._name, f"conversation not started: {error}") from error
+        return SshLines(self._name, command, channel, marker, lambda: None)
+
+    def _given_way(self) -> bool:
+        """End the conversation that gives way; whether there was one."""
+        spare, self._spare = self._spare, None
+        if spare is None:
+            return False
+        self._crowded = True
+        spare.close()
+        return True
 
     def follow(self, command: Command) -> SshStream:
         """Start a script and read along; as :meth:`converse`, and as many at a time."""
@@ -145,7 +172,7 @@ class SshTransport:
         counts the ended session out afterwards. Then its MaxSessions must be lower than we think.
         """
         time.sleep(min(0.005 * 2**refusals, 0.5))
-        if refusals < LATE:
+        if refusals < LATE or self._given_way():
             return
         if not slots.refused() and refusals >= HOPELESS:
             raise Unreachable(

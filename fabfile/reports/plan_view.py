@@ -49,6 +49,7 @@ class _Lane:
 
     instance: str
     asked: float
+    has_asked: bool = False
     began: float = 0.0
     ended: float = 0.0
     steps: list[str] = field(default_factory=list)
@@ -90,10 +91,10 @@ def _sort_out(plan: Plan, events: Iterable[tuple[float, Event]]) -> _Run:
         match event:
             case BatchStarted():
                 run.batches.append((event, []))
-            case StepStarted(instance, "ask-capacity") if instance not in open_lanes:
-                open_lanes[instance] = lane = _Lane(instance, time)
-                run.batches[-1][1].append(lane)
             case StepStarted(instance, step):
+                if instance not in open_lanes:
+                    open_lanes[instance] = lane = _Lane(instance, time)
+                    run.batches[-1][1].append(lane)
                 _add_step(open_lanes[instance], step, time, plan)
             case CapacityLeft(instance, pools):
                 open_lanes[instance].left = pools
@@ -108,7 +109,10 @@ def _sort_out(plan: Plan, events: Iterable[tuple[float, Event]]) -> _Run:
 
 
 def _add_step(lane: _Lane, step: str, time: float, plan: Plan) -> None:
-    if not lane.steps:
+    if step == "ask-capacity" and not lane.has_asked:
+        lane.has_asked = True
+        return
+    if not lane.began and lane.has_asked:  # before that its record may have been written ahead
         lane.began = time
     if step == "record":
         word = "record done" if "record" in lane.steps else "record"
@@ -184,7 +188,8 @@ def _lane(lane: _Lane, target: Target, batch: BatchStarted, width: int) -> Itera
         yield from _wrap(", ".join(lane.steps), width, INDENT)
     ended = lane.finished
     if ended is not None and ended.fate != ("restored" if batch.back else "upgraded"):
-        yield from _wrap(f"ends {ended.fate}: {ended.reason}", width, INDENT)
+        why = f": {ended.reason}" if ended.reason else ""
+        yield from _wrap(f"ends {ended.fate}{why}", width, INDENT)
 
 
 def _from_to(target: Target, back: bool) -> str:

@@ -34,7 +34,6 @@ from fabfile.rollout.steps import (
     Work,
     told,
 )
-from fabfile.rollout.strategies import recovering
 from fabfile.rollout.strategies.rolling import take_away
 from fabfile.rollout.watch import LOOK, LOOK_AT_END, Bad, Watch
 
@@ -110,9 +109,12 @@ class Engine:
 
     # lanes
 
-    def _advance(self, running: Running, outcome: Outcome | None) -> list[Order]:
+    def _advance(
+        self, running: Running, outcome: Outcome | None, *, asked: bool = True
+    ) -> list[Order]:
+        """``asked``: ``outcome`` is an answer to what it asked, and not our own word."""
         if running.step is not None and outcome is not None:
-            if self._steps:
+            if self._steps and asked:
                 self._tell(running.target, running.step, outcome)
             outcome = self._call_off(running, running.step, outcome)
             if isinstance(running.step, AwaitAdmitted):
@@ -122,12 +124,10 @@ class Engine:
         except StopIteration as stop:
             return self._ended(running, stop.value)
         running.step = step
-        if running.looked and not isinstance(step, AskCapacity | Record):
-            running.looked = False
-        if self._steps:
-            self._emit(e.StepStarted(step.target.instance.id, step.name))
+        running.looked = running.looked and isinstance(step, AskCapacity | Record)
         if isinstance(step, AskCapacity):
             return self._asked(running)
+        self._say_started(step)
         orders = [self._order(step, running)]
         if isinstance(step, AwaitAdmitted) and self._batch and self._batch.has_more(running):
             running.looks = self._looks
@@ -142,13 +142,24 @@ class Engine:
 
     def _asked(self, running: Running) -> list[Order]:
         """It wants capacity: by what was seen a moment ago, or by a look of its own."""
-        assert self._batch is not None
-        if self._batch.is_ahead(running):
-            return []
-        running.going_back = running.granted
-        self._batch.waiting[running.target.instance.id] = running
+        batch = self._batch
+        assert batch is not None
+        if batch.is_ahead(running):
+            return []  # it asks when its turn comes
+        assert running.step is not None
+        self._say_started(running.step)
+        orders: list[Order] = []
+        if running.granted:  # what it brought has failed: nobody waits behind that
+            running.going_back = True
+            begun = batch.ahead.pop(running.target.instance.id, None)
+            orders += self._send_home(begun, "the one before it failed") if begun else []
+        batch.waiting[running.target.instance.id] = running
         looked, running.looked = running.looked, False
-        return self._grant() if looked else self._look(0.0)
+        return orders + (self._grant() if looked else self._look(0.0))
+
+    def _say_started(self, step: Step) -> None:
+        if self._steps:
+            self._emit(e.StepStarted(step.target.instance.id, step.name))
 
     def _call_off(self, running: Running, step: Step, outcome: Outcome) -> Outcome:
         """The last moment at which a lane can turn around without having drained anything."""
@@ -174,16 +185,7 @@ class Engine:
         running.ended = True
         fate = fates.as_seen(self.plan.mode, ended.fate, back=self._back)
         self.fates[target.instance.id] = fate
-        release = target.wanted if ended.fate == "upgraded" else target.earlier
-        self._emit(
-            e.InstanceFinished(
-                target.instance.id,
-                fate,
-                release.version if release else "",
-                ended.reason,
-                ended.detail,
-            )
-        )
+        self._emit(fates.told(target, ended, fate, barred=bool(running.barred)))
         if ended.fate == "upgraded":
             if not self._back:
                 self._upgraded.append(target)
@@ -205,16 +207,9 @@ class Engine:
 
     def _begin_ahead(self, running: Running) -> list[Order]:
         """The next one of its host writes its record already; it drains when its turn comes."""
-        batch, instance = self._batch, running.target.instance
-        assert batch is not None
-        queue = batch.queues.get(instance.host)
-        if not queue or instance.id in batch.ahead or running.going_back or running.homeward:
-            return []
-        if self._no_more() or not recovering.may_record_ahead(self.plan, queue[0]):
-            return []
-        target, lane = recovering.lane_of(self.plan, queue.popleft(), ahead=True)
-        batch.ahead[instance.id] = begun = Running(target, lane)
-        return self._advance(begun, None)
+        assert self._batch is not None
+        begun = None if self._no_more() else self._batch.begin_ahead(self.plan, running)
+        return self._advance(begun, None) if begun else []
 
     def _begin_after(self, running: Running) -> list[Order]:
         """It is through: the turn of the next one of its host has come."""
@@ -223,20 +218,32 @@ class Engine:
         begun = batch.ahead.pop(instance.id, None)
         if begun is None or begun.ended:
             return self._begin_next(instance.host, looked=running.looked)
-        begun.looked = running.looked
+        why = begun.barred or self._no_more()
+        if why:
+            return self._send_home(begun, why)
         batch.running[begun.target.instance.id] = begun
-        return self._asked(begun) if isinstance(begun.step, AskCapacity) else []
+        if not isinstance(begun.step, AskCapacity):
+            return []  # its record is still being written
+        begun.looked = running.looked
+        return self._asked(begun)
+
+    def _send_home(self, begun: Running, why: str) -> list[Order]:
+        """One that was ahead closes its record and is left alone; nobody follows it."""
+        if begun.ended:
+            return []
+        assert self._batch is not None
+        self._batch.running[begun.target.instance.id] = begun
+        begun.barred, begun.through = why, True
+        if not isinstance(begun.step, AskCapacity):
+            return []  # as soon as its record is written
+        begun.called_off = True
+        return self._advance(begun, Refused(why), asked=False)
 
     def _begin_next(self, host: str, *, looked: bool = False) -> list[Order]:
-        batch = self._batch
-        assert batch is not None
-        queue = batch.queues.get(host)
-        if not queue or self._no_more():
-            return []
-        target, lane = recovering.lane_of(self.plan, queue.popleft())
-        running = Running(target, lane, looked=looked)
-        batch.running[target.instance.id] = running
-        return self._advance(running, None)
+        assert self._batch is not None
+        stop = self._no_more()
+        begun = None if stop else self._batch.begin_next(self.plan, host, looked=looked)
+        return self._advance(begun, None) if begun else []
 
     def _no_more(self) -> str:
         return self._failures.no_more(self._batch)
@@ -281,10 +288,8 @@ class Engine:
     # capacity
 
     def _look(self, after: float) -> list[Order]:
-        if self._observing:
-            return []
-        self._observing = True
-        return [self._order(Observe(after), None)]
+        was, self._observing = self._observing, True
+        return [] if was else [self._order(Observe(after), None)]
 
     def _grant(self) -> list[Order]:
         batch = self._batch

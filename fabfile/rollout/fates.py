@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping
 
-from fabfile.rollout.events import RolloutFinished, Verdict
+from fabfile.rollout.events import InstanceFinished, RolloutFinished, Verdict
 from fabfile.rollout.plan import Mode, Plan, Target
-from fabfile.rollout.steps import Fate
+from fabfile.rollout.steps import Ended, Fate
 
 OF_RETURN: dict[Fate, Fate] = {
     "upgraded": "restored",
@@ -47,6 +47,14 @@ def as_seen(mode: Mode, fate: Fate, *, back: bool) -> Fate:
     if mode == "repair" and fate == "upgraded":
         return "restored"
     return OF_RETURN[fate] if back else fate
+
+
+def told(target: Target, ended: Ended, fate: Fate, *, barred: bool) -> InstanceFinished:
+    """The event of one lane's end. ``barred``: it never left, for what befell another one."""
+    release = target.wanted if ended.fate == "upgraded" else target.earlier
+    version = release.version if release else ""
+    reason = "" if barred else ended.reason
+    return InstanceFinished(target.instance.id, fate, version, reason, ended.detail)
 
 
 def verdict(mode: Mode, fates: Collection[Fate], *, back: bool, stopping: bool) -> Verdict:

@@ -89,6 +89,27 @@ class Batch:
         target = running.target.instance
         return bool(self.queues.get(target.host)) or target.id in self.ahead
 
+    def begin_next(self, plan: Plan, host: str, *, looked: bool) -> Running | None:
+        """The next one of ``host``; ``None``: there is none."""
+        queue = self.queues.get(host)
+        if not queue:
+            return None
+        target, lane = recovering.lane_of(plan, queue.popleft())
+        self.running[target.instance.id] = begun = Running(target, lane, looked=looked)
+        return begun
+
+    def begin_ahead(self, plan: Plan, running: Running) -> Running | None:
+        """The next one of its host, begun before its turn; ``None``: nobody may be, or is."""
+        instance = running.target.instance
+        queue = self.queues.get(instance.host)
+        if not queue or instance.id in self.ahead or running.going_back or running.homeward:
+            return None
+        if not recovering.may_record_ahead(plan, queue[0]):
+            return None
+        target, lane = recovering.lane_of(plan, queue.popleft(), ahead=True)
+        self.ahead[instance.id] = begun = Running(target, lane)
+        return begun
+
     def is_ahead(self, running: Running) -> bool:
         """Whether ``running`` has to wait for its turn yet."""
         return any(running is other for other in self.ahead.values())

@@ -130,14 +130,13 @@ def status(there: Fleet) -> list[dict[str, Any]]:
         for host, question in asked.items()
     ]  # fmt: skip
     found = []
-    for _ in range(STATUS_RUNS if len(there.hosts) <= BARE_UP_TO else 1):
+    for _ in range(STATUS_RUNS):
         done = ours(there, program("inv"), "-r", str(ROOT), "status", "--json")
         seen = json.loads(done.out)
         running = sum(row["container"] == "running" for row in seen["instances"])
         assert (seen["unreachable"], running) == ({}, 2 * len(there.hosts)), seen["text"]
         found.append(_row(there, "status", "Evenkeel", done))
-        if len(there.hosts) <= BARE_UP_TO:
-            found.append(again(there, "status", [{"commands": scripts}], NOTHING))
+        found.append(again(there, "status", [{"commands": scripts}], NOTHING))
     return best(found)
 
 

@@ -209,3 +209,19 @@ def test_a_count_that_is_damaged_goes_on_from_the_clock_and_is_said(fleet):
     assert done.code == 0, done.text
     assert any("project.srv.challenge.epoch was damaged" in e["text"] for e in done.of("Notice"))
     assert on(fleet, "web1", f"cat {ROOT}/kept-aside/project.srv.challenge.epoch.*").endswith("x")
+
+
+@pytest.mark.slow
+def test_a_project_folder_that_was_emptied_is_laid_down_again_and_nothing_restarts(fleet):
+    fleet.at("0.0.1")
+    before = on(fleet, "web1", "docker ps -q --no-trunc | sort")
+    on(fleet, "web1", "rm -rf /srv/challenge/*")
+    refused = fab(fleet.inventory, "deploy", "--version", "0.0.2")
+    assert refused.code == 5
+    assert "web1: /srv/challenge holds no compose project yet: run `fab provision`" in refused.text
+    done = fab(fleet.inventory, "provision.app", "--version", "0.0.1")
+    assert done.code == 0, done.text
+    assert on(fleet, "web1", "docker ps -q --no-trunc | sort") == before
+    done = fab(fleet.inventory, "deploy", "--version", "0.0.2")
+    assert done.code == 0, done.text
+    assert set(versions(fleet).values()) == {"0.0.2"}

@@ -303,6 +303,35 @@ def test_an_sshd_without_a_session_to_spare_says_which_setting_it_is(sshd: Sshd)
         assert lines.ask("", timeout=5) == "x\n"
 
 
+@pytest.mark.parametrize("limit", [1, 2])
+def test_a_conversation_gives_way_to_commands_where_sessions_are_few(
+    sshd: Sshd, limit: int
+) -> None:
+    sshd.stop()
+    sshd.start(f"MaxSessions {limit}")
+    talk = Command(answer_lines("echo x", "END"), gives_way=True)
+    with Remotes(sshd.fleet()) as remotes:
+        host = remotes.get("web1")
+        lines = host.converse(talk, marker="END")
+        assert lines.ask("", timeout=5) == "x\n"
+        running = [host.start(Command(f"sleep 0.2; echo {n}")) for n in range(4)]
+        assert [one.wait().stdout for one in running] == [f"{n}\n" for n in range(4)]
+        with pytest.raises(OutcomeUnknown):
+            lines.ask("", timeout=5)
+        with pytest.raises(RemoteError, match="no session beside"):
+            host.converse(talk, marker="END")
+
+
+def test_a_conversation_that_gives_way_takes_no_place_of_another(remotes: Remotes) -> None:
+    host = remotes.get("web1")
+    talk = answer_lines("echo x", "END")
+    commands = [Command(talk, gives_way=True), Command(talk), Command(talk)]
+    found = [host.converse(command, marker="END") for command in commands]
+    assert [lines.ask("", timeout=5) for lines in found] == ["x\n"] * 3
+    for lines in found:
+        lines.close()
+
+
 def test_a_busy_sshd_that_drops_logins_is_tried_again(sshd: Sshd) -> None:
     sshd.stop()
     sshd.start("MaxStartups 2:80:4")

@@ -84,6 +84,16 @@ def test_whatever_the_lanes_had_begun_is_fenced_off_first(world):
     assert "stale=0\n" in seized[0]
 
 
+def test_what_was_only_recorded_is_not_touched_however_it_is(tmp_path, monkeypatch):
+    """It waited for its turn: that it is in maint now is somebody's will, and its illness old."""
+    world = World(tmp_path, monkeypatch, [server(admin="maint"), server()])
+    world.fleet["web1"].on("steady_for", "/ping does not answer\n", exit_code=69)
+    world.out(s.Record(target(), "undo"))
+    assert world.let_go() == haste.Left("web1/app_1", True, "was not out of rotation yet")
+    assert world.pool.changes == []
+    assert any("done/server.shop" in script for script in world.fleet["lb1"].scripts)
+
+
 def test_an_ill_container_stays_in_maint(world):
     world.fleet["web1"].on("steady_for", "/ping does not answer\n", exit_code=69)
     world.out()

@@ -46,6 +46,18 @@ Expected to take 2.4 s while nobody holds a server; each of the 2 drains may add
     )
 
 
+def test_an_instance_whose_record_is_written_ahead_is_told_when_its_turn_comes():
+    text = view(fleets.plan(2, 2, "self", drain=Drain(sticky_grace=0.0)), width=200)
+    told = [line.strip() for line in text.splitlines() if " -> " in line]
+    assert [line.split("  ")[0] for line in told] == [
+        f"web{host}/app_{number}" for host in (1, 2) for number in (1, 2)
+    ]
+    moments = [float(line.split(" at ")[1].split()[0]) for line in told]
+    assert moments == sorted(set(moments))
+    assert text.count("record, weight 0, maint, wait until idle, recreate") == 4
+    assert "ask for capacity again" not in text
+
+
 def test_a_rollout_that_would_be_refused_says_so_instead_of_how_long_it_takes():
     text = view(fleets.plan(1))
     assert "It would not get through: rolled-back: web1/app_1: no capacity to spare" in text

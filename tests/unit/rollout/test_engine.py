@@ -507,6 +507,34 @@ def test_one_that_was_ahead_of_a_failure_closes_its_record_and_is_left_alone():
     assert engine.fates["web1/app_2"] == "untouched"
 
 
+def test_one_that_is_ahead_of_a_way_back_does_not_keep_its_record_open_for_so_long():
+    engine, (admission, beside, record) = walked_to_admission(NO_GRACE)
+    engine.answer(beside.id, Seen({}))
+    engine.answer(record.id, Done())
+    orders = engine.answer(admission.id, Failed("not let in"))
+    assert names(orders) == ["record", "observe"]
+    assert orders[0].work.progress == "restored"
+
+
+def test_what_was_seen_before_a_record_that_took_its_time_grants_nothing():
+    engine, (admission, beside, record) = walked_to_admission(NO_GRACE)
+    engine.answer(beside.id, well(engine.plan, beside))
+    orders = engine.answer(admission.id, Admitted())
+    assert names(orders) == ["record"], "of the first one"
+    orders = engine.answer(record.id, Done())
+    assert names(orders) == ["observe"]
+
+
+def test_who_never_got_its_turn_is_not_said_to_have_failed():
+    like = {"2-web1/app_1": fleets.UNSEEN}
+    plan = fleets.plan(2, 2, "self", serial=1, drain=NO_GRACE, on_failure="hold")
+    result = simulate(plan, Fleet.of_plan(plan, like, fleets.QUICK))
+    (ended,) = [e for e in events(result, InstanceFinished) if e.instance == "web1/app_2"]
+    assert (ended.fate, ended.reason) == ("untouched", "")
+    mine = [e for e in events(result, StepFinished) if e.instance == "web1/app_2"]
+    assert [(e.step, e.ok) for e in mine] == [("record", True), ("record", True)]
+
+
 def test_an_interrupt_closes_the_record_of_one_that_was_ahead():
     engine, (admission, _, record) = walked_to_admission(NO_GRACE)
     engine.answer(record.id, Done())
