@@ -224,4 +224,4 @@ def test_a_project_folder_that_was_emptied_is_laid_down_again_and_nothing_restar
     assert on(fleet, "web1", "docker ps -q --no-trunc | sort") == before
     done = fab(fleet.inventory, "deploy", "--version", "0.0.2")
     assert done.code == 0, done.text
-    assert set(versions(fleet).values()) == {"0.0.2"}
+    assert versions(fleet.containers()) == {"0.0.2"}
