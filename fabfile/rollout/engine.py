@@ -185,7 +185,8 @@ class Engine:
         running.ended = True
         fate = fates.as_seen(self.plan.mode, ended.fate, back=self._back)
         self.fates[target.instance.id] = fate
-        self._emit(fates.told(target, ended, fate, barred=bool(running.barred)))
+        barred = running.called_off and bool(running.barred)
+        self._emit(fates.told(target, ended, fate, barred=barred))
         if ended.fate == "upgraded":
             if not self._back:
                 self._upgraded.append(target)

@@ -50,10 +50,10 @@ def as_seen(mode: Mode, fate: Fate, *, back: bool) -> Fate:
 
 
 def told(target: Target, ended: Ended, fate: Fate, *, barred: bool) -> InstanceFinished:
-    """The event of one lane's end. ``barred``: it never left, for what befell another one."""
+    """The event of one lane's end. ``barred``: its turn never came, for what befell another one."""
     release = target.wanted if ended.fate == "upgraded" else target.earlier
     version = release.version if release else ""
-    reason = "" if barred else ended.reason
+    reason = "" if barred and ended.fate == "untouched" else ended.reason
     return InstanceFinished(target.instance.id, fate, version, reason, ended.detail)
 
 

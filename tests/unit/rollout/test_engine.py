@@ -535,6 +535,18 @@ def test_who_never_got_its_turn_is_not_said_to_have_failed():
     assert [(e.step, e.ok) for e in mine] == [("record", True), ("record", True)]
 
 
+def test_one_whose_record_can_not_be_closed_says_why():
+    engine, (admission, beside, record) = walked_to_admission(NO_GRACE)
+    heard = []
+    engine._emit = heard.append
+    engine.answer(beside.id, Seen({}))
+    engine.answer(record.id, Done())
+    closing, _ = engine.answer(admission.id, Failed("not let in"))
+    engine.answer(closing.id, Failed("no answer"))
+    (ended,) = [event for event in heard if isinstance(event, InstanceFinished)]
+    assert (ended.fate, ended.reason) == ("broken", "not recorded: no answer")
+
+
 def test_an_interrupt_closes_the_record_of_one_that_was_ahead():
     engine, (admission, _, record) = walked_to_admission(NO_GRACE)
     engine.answer(record.id, Done())
