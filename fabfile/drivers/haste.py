@@ -119,14 +119,13 @@ class Haste:
     def _brought_back(self, target: Target, mine: Locks, hands: Hands) -> Left:
         name = target.instance.id
         project, *balancers = self._claims(target)
+        if self._is_only_recorded(name):
+            return self._never_left(target, project, mine, hands)
         missing = [claim.host for claim in balancers if not mine.holds(claim.host, claim.key)]
         if missing:
             why = f"{', '.join(missing)} can't be told to take it in"
             return Left(name, False, f"stays out of rotation, recorded: {why}")
         planned = self._planned[name]
-        last = self._hands.doing.get(name)
-        if isinstance(last, Record) and last.progress == "undo" and planned.task == "roll":
-            return self._never_left(target, project, mine, hands)
         release = self._hands.put.get(name) or planned.runs or target.earlier
         why = self._ill(target, release)
         if why or release is None:
@@ -145,6 +144,12 @@ class Haste:
         return Left(
             name, True, f"is healthy and takes requests again with {release.version}{when}{note}"
         )
+
+    def _is_only_recorded(self, name: str) -> bool:
+        """Nobody of ours has touched it: it waited for its turn."""
+        last = self._hands.doing.get(name)
+        recorded = isinstance(last, Record) and last.progress == "undo"
+        return recorded and self._planned[name].task == "roll" and name not in self._hands.put
 
     @staticmethod
     def _never_left(target: Target, project: Claim, mine: Locks, hands: Hands) -> Left:

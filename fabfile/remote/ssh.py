@@ -45,6 +45,7 @@ class SshTransport:
         self._conversations = Slots(CONVERSATIONS)
         self._spare: SshLines | None = None
         """The conversation that gives way."""
+        self._guard = threading.Lock()
         self._crowded = False
         """It gave way: sshd allows too few sessions for it."""
 
@@ -90,8 +91,7 @@ class SshTransport:
         commands. Raises :class:`Unreachable` when there is no connection to be had.
         """
         if command.gives_way:
-            self._spare = lines = self._converse_in_spare(command, marker)
-            return lines
+            return self._converse_in_spare(command, marker)
         channel = self._conversation(command)
         return SshLines(self._name, command, channel, marker, self._conversations.release)
 
@@ -104,16 +104,23 @@ class SshTransport:
             channel.exec_command(command.script)
         except (paramiko.SSHException, OSError, EOFError) as error:
             raise RemoteError(self._name, f"conversation not started: {error}") from error
-        return SshLines(self._name, command, channel, marker, lambda: None)
+        lines = SshLines(self._name, command, channel, marker, self._spare_ended)
+        with self._guard:
+            self._spare = lines
+        return lines
+
+    def _spare_ended(self) -> None:
+        with self._guard:
+            self._spare = None
 
     def _given_way(self) -> bool:
         """End the conversation that gives way; whether there was one."""
-        spare, self._spare = self._spare, None
-        if spare is None:
-            return False
-        self._crowded = True
-        spare.close()
-        return True
+        with self._guard:
+            spare, self._spare = self._spare, None
+            self._crowded = self._crowded or spare is not None
+        if spare is not None:
+            spare.close()
+        return spare is not None
 
     def follow(self, command: Command) -> SshStream:
         """Start a script and read along; as :meth:`converse`, and as many at a time."""
@@ -149,7 +156,8 @@ class SshTransport:
             except (paramiko.SSHException, OSError, EOFError) as error:
                 if _is_refusal(error, transport):
                     refusals += 1
-                    self._refused(slots, refusals, error, urgent)
+                    if self._refused(slots, refusals, error, urgent):
+                        refusals = 0
                     continue
                 # Nothing was sent yet, so one more try on a fresh connection is safe.
                 transport.close()
@@ -165,20 +173,24 @@ class SshTransport:
             if transport is not None:
                 return transport
 
-    def _refused(self, slots: Slots, refusals: int, error: Exception, urgent: bool) -> None:
+    def _refused(self, slots: Slots, refusals: int, error: Exception, urgent: bool) -> bool:
         """A live sshd refused a session, the ``refusals``-th time in a row: wait.
 
         The first times it may only be late: it reads our close and our next open in one go, and
         counts the ended session out afterwards. Then its MaxSessions must be lower than we think.
+        True: a session has just been given up for this one, and sshd may be late once more.
         """
         time.sleep(min(0.005 * 2**refusals, 0.5))
-        if refusals < LATE or self._given_way():
-            return
+        if refusals < LATE:
+            return False
+        if self._given_way():
+            return True
         if not slots.refused() and refusals >= HOPELESS:
             raise Unreachable(
                 self._name, "sshd allows no further session: raise its MaxSessions"
             ) from error
         slots.take(urgent=urgent)
+        return False
 
 
 def _is_refusal(error: Exception, transport: paramiko.Transport) -> bool:
