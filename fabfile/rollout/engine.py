@@ -144,14 +144,14 @@ class Engine:
         """It wants capacity: by what was seen a moment ago, or by a look of its own."""
         batch = self._batch
         assert batch is not None
-        if batch.is_ahead(running):
+        if running.ahead:
             return []  # it asks when its turn comes
         assert running.step is not None
         self._say_started(running.step)
         orders: list[Order] = []
         if running.granted:  # what it brought has failed: nobody waits behind that
             running.going_back = True
-            begun = batch.ahead.pop(running.target.instance.id, None)
+            begun = batch.turn_of(running)
             orders += self._send_home(begun, "the one before it failed") if begun else []
         batch.waiting[running.target.instance.id] = running
         looked, running.looked = running.looked, False
@@ -181,7 +181,7 @@ class Engine:
         batch = self._batch
         assert batch is not None
         target = running.target
-        ahead = batch.running.pop(target.instance.id, None) is None
+        batch.running.pop(target.instance.id, None)
         running.ended = True
         fate = fates.as_seen(self.plan.mode, ended.fate, back=self._back)
         self.fates[target.instance.id] = fate
@@ -197,7 +197,7 @@ class Engine:
         if ended.fate != "broken":
             # What is broken stays counted as gone: a reading from before may still show it.
             self._grants.give_back(running)
-        return [] if running.through or ahead else self._begin_after(running)
+        return [] if running.through or running.ahead else self._begin_after(running)
 
     def _take_in(self, running: Running, outcome: Outcome) -> None:
         """What an instance that was admitted at once shows; only then the look beside it counts."""
@@ -214,15 +214,13 @@ class Engine:
 
     def _begin_after(self, running: Running) -> list[Order]:
         """It is through: the turn of the next one of its host has come."""
-        batch, instance = self._batch, running.target.instance
-        assert batch is not None
-        begun = batch.ahead.pop(instance.id, None)
-        if begun is None or begun.ended:
-            return self._begin_next(instance.host, looked=running.looked)
+        assert self._batch is not None
+        begun = self._batch.turn_of(running)
+        if begun is None:
+            return self._begin_next(running.target.instance.host, looked=running.looked)
         why = begun.barred or self._no_more()
         if why:
             return self._send_home(begun, why)
-        batch.running[begun.target.instance.id] = begun
         if not isinstance(begun.step, AskCapacity):
             return []  # its record is still being written
         begun.looked = running.looked
@@ -230,10 +228,6 @@ class Engine:
 
     def _send_home(self, begun: Running, why: str) -> list[Order]:
         """One that was ahead closes its record and is left alone; nobody follows it."""
-        if begun.ended:
-            return []
-        assert self._batch is not None
-        self._batch.running[begun.target.instance.id] = begun
         begun.barred, begun.through = why, True
         if not isinstance(begun.step, AskCapacity):
             return []  # as soon as its record is written

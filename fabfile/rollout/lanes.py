@@ -43,6 +43,8 @@ class Running:
     called_off: bool = False
     """It was sent home before its drain, and for nothing of its own doing."""
     ended: bool = False
+    ahead: bool = False
+    """It was begun before its turn, and waits for that."""
     going_back: bool = False
     """It asked for capacity a second time: what it brought has failed."""
     barred: str = ""
@@ -107,12 +109,17 @@ class Batch:
         if not recovering.may_record_ahead(plan, queue[0]):
             return None
         target, lane = recovering.lane_of(plan, queue.popleft(), ahead=True)
-        self.ahead[instance.id] = begun = Running(target, lane)
+        self.ahead[instance.id] = begun = Running(target, lane, ahead=True)
         return begun
 
-    def is_ahead(self, running: Running) -> bool:
-        """Whether ``running`` has to wait for its turn yet."""
-        return any(running is other for other in self.ahead.values())
+    def turn_of(self, running: Running) -> Running | None:
+        """The one that was begun ahead of its turn, after ``running``; now it is its turn."""
+        begun = self.ahead.pop(running.target.instance.id, None)
+        if begun is None or begun.ended:
+            return None
+        begun.ahead = False
+        self.running[begun.target.instance.id] = begun
+        return begun
 
     def fail(self, host: str, why: str) -> None:
         """An instance of ``host`` failed: nothing that can wait begins there any more."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from . import bounds as kept
-from .bounds import Bound
+from .bounds import Bound, least_time
 from .tables import ratio, table
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,7 +36,7 @@ def rollout(result: Result) -> str:
     parts = []
     for front in dict.fromkeys(row["front"] for row in rows):
         nine = [row for row in rows if row["front"] == front and not row["host"]]
-        parts.append(f"### Nine instances, {front}\n\n{contenders(nine)}")
+        parts.append(f"### Nine instances, {front}\n\n{contenders(nine)}\n{floor(nine)}")
     long = [row for row in rows if row["host"]]
     if long:
         head = f"### One host, three instances, and requests of {result['load']['long']:g} s\n\n"
@@ -44,6 +44,17 @@ def rollout(result: Result) -> str:
     ours = [row for row in rows if "overhead" in row]
     parts.append("### Where our time goes\n\n" + overheads(ours))
     return "\n".join(parts)
+
+
+def floor(rows: list[Mapping[str, Any]]) -> str:
+    """What nobody gets below who waits for Docker and for HAProxy's checks."""
+    found = {(row["contender"], row["checks"]["name"]): row for row in rows}
+    least = least_time(found["limit", "quick"], found["ours", "quick"])
+    tuned = found["ansible-tuned", "quick"]["wall"]
+    return (
+        f"The limit and the admission together are {least:.1f} s: {ratio(least, tuned)} the tuned"
+        " playbook's wall time.\n"
+    )
 
 
 def contenders(rows: list[Mapping[str, Any]]) -> str:
