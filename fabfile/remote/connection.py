@@ -32,7 +32,7 @@ KEEPALIVE = 15
 """Seconds."""
 IDLE = 1.0
 """Seconds after which a connection that is silent is looked at. Paramiko does that ten times a
-second: with hundreds of hosts more work than all commands together."""
+second: with 500 hosts a quarter of a rollout's processor time."""
 SILENCE = 30
 """Seconds a peer may leave sent data unacknowledged before the kernel gives the connection up."""
 
