@@ -120,7 +120,9 @@ class Haste:
         name = target.instance.id
         project, *balancers = self._claims(target)
         if self._is_only_recorded(name):
-            return self._never_left(target, project, mine, hands)
+            # What its servers show is not of our doing.
+            note = _closed(target, project, mine, hands)
+            return Left(name, True, f"was not out of rotation yet{note}")
         missing = [claim.host for claim in balancers if not mine.holds(claim.host, claim.key)]
         if missing:
             why = f"{', '.join(missing)} can't be told to take it in"
@@ -137,10 +139,7 @@ class Haste:
             why = ordered.reason if isinstance(ordered, Failed) else "its return was undone"
             return Left(name, False, f"stays out of rotation, recorded: {why}")
         when = " as soon as its balancers' checks pass" if isinstance(seen, Failed) else ""
-        closed = mine.holds(project.host, project.key) and not isinstance(
-            hands.do(Record(target, "restored")), Failed
-        )
-        note = "" if closed else "; its record could not be closed"
+        note = _closed(target, project, mine, hands)
         return Left(
             name, True, f"is healthy and takes requests again with {release.version}{when}{note}"
         )
@@ -150,15 +149,6 @@ class Haste:
         last = self._hands.doing.get(name)
         recorded = isinstance(last, Record) and last.progress == "undo"
         return recorded and self._planned[name].task == "roll" and name not in self._hands.put
-
-    @staticmethod
-    def _never_left(target: Target, project: Claim, mine: Locks, hands: Hands) -> Left:
-        """It was recorded before its turn came: what its servers show is not of our doing."""
-        closed = mine.holds(project.host, project.key) and not isinstance(
-            hands.do(Record(target, "restored")), Failed
-        )
-        note = "" if closed else "; its record could not be closed"
-        return Left(target.instance.id, True, f"was not out of rotation yet{note}")
 
     def _ill(self, target: Target, release: Release | None) -> str:
         """Why it may not return; empty: it is healthy this very moment."""
@@ -172,6 +162,14 @@ class Haste:
         if result.ok:
             return ""
         return f"not healthy: {(result.stdout.strip().splitlines() or ['no answer'])[-1]}"
+
+
+def _closed(target: Target, project: Claim, mine: Locks, hands: Hands) -> str:
+    """Close its record; what there is to say of that, where it did not work."""
+    closed = mine.holds(project.host, project.key) and not isinstance(
+        hands.do(Record(target, "restored")), Failed
+    )
+    return "" if closed else "; its record could not be closed"
 
 
 def _start(do: Callable[..., object], *args: object) -> threading.Thread:

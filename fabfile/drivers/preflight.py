@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from fabfile.balancers.model import BackendReading, ServerRef
 from fabfile.drivers import journals
+from fabfile.drivers.aside import aside
 from fabfile.drivers.balancers import Pool
 from fabfile.drivers.locks import describe
 from fabfile.drivers.operators import said
@@ -121,10 +122,9 @@ def look_around(
     is unfinished.
     """
     everybody = [balancer.host for balancer in pool.balancers]
-    with ThreadPoolExecutor(2) as beside:
-        looked = beside.submit(balancer_problems, pool, refs, ids)
-        left = beside.submit(refuse_left_over, service, everybody, remotes)
-        facts, problems = facts_of(service, hosts, remotes)
+    looked = aside(partial(balancer_problems, pool, refs, ids))
+    left = aside(partial(refuse_left_over, service, everybody, remotes))
+    facts, problems = facts_of(service, hosts, remotes)
     wrong, warnings = looked.result()
     refuse([*problems, *unprovisioned(service, facts), *wrong])
     refuse_unfinished(facts)

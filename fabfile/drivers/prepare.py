@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from fabfile.balancers.model import BackendReading, ServerRecord, ServerRef
+from fabfile.drivers.aside import aside
 from fabfile.drivers.balancers import Pool, backend_key, record_of
 from fabfile.drivers.hooks import Dues
 from fabfile.drivers.identity import whoami
@@ -30,7 +31,6 @@ from fabfile.drivers.without import Outside
 from fabfile.errors import EvenkeelError, PreflightFailed
 from fabfile.inventory.model import Balancer, Drain, Instance, Inventory, Service
 from fabfile.remote import state
-from fabfile.remote.aside import aside
 from fabfile.remote.pool import Remotes
 from fabfile.rollout import capacity
 from fabfile.rollout.batches import batches

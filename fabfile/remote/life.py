@@ -12,13 +12,11 @@ MARKER = "@evenkeel beat"
 
 
 def heartbeat(keys: Mapping[str, str]) -> str:
-    """A sign of life for each lock; exit 75 when one is no longer ours."""
-    parts = [
-        f'[ "$(head -n 1 {q(name)}.lock 2>/dev/null)" = {q(line)} ]'
-        f" || exit {state.EXIT_FENCED}; touch -c {q(name)}.lock"
-        for name, line in sorted(keys.items())
-    ]
-    return f"cd {state.ROOT}/locks || exit 71\n" + "\n".join(parts)
+    """A sign of life for all locks; exit 75 when one is no longer ours."""
+    return (
+        f"cd {state.ROOT}/locks || exit 71\n"
+        f"{_are_ours(keys)} || exit {state.EXIT_FENCED}\n{_touch(keys)}"
+    )
 
 
 def heartbeats(keys: Mapping[str, str]) -> str:
@@ -26,11 +24,17 @@ def heartbeats(keys: Mapping[str, str]) -> str:
 
     It starts a shell once, and not with every sign of life.
     """
-    mine = [
+    body = f"if {_are_ours(keys)}; then {_touch(keys)}; echo ours; else echo lost; fi"
+    return answer_lines(body, MARKER, setup=f"cd {state.ROOT}/locks || exit 71")
+
+
+def _are_ours(keys: Mapping[str, str]) -> str:
+    return " && ".join(
         f"{{ held=; {{ IFS= read -r held <{q(name)}.lock; }} 2>/dev/null;"
         f' [ "$held" = {q(line)} ]; }}'
         for name, line in sorted(keys.items())
-    ]
-    files = " ".join(f"{q(name)}.lock" for name in sorted(keys))
-    body = f"if {' && '.join(mine)}; then touch -c {files}; echo ours; else echo lost; fi"
-    return answer_lines(body, MARKER, setup=f"cd {state.ROOT}/locks || exit 71")
+    )
+
+
+def _touch(keys: Mapping[str, str]) -> str:
+    return "touch -c " + " ".join(f"{q(name)}.lock" for name in sorted(keys))

@@ -95,7 +95,7 @@ class Engine:
 
         A pause between two batches ends at once: its order need not be answered any more.
         """
-        self._failures.stopping = self._failures.stopping or why
+        self._failures.stop(why)
         self._watch.end()
         if self._pausing is None or self.finished:
             return []

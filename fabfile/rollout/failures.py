@@ -18,6 +18,10 @@ class Failures:
         self.stopping = ""
         """Why somebody had it stopped; empty: nobody has."""
 
+    def stop(self, why: str) -> None:
+        """Somebody wants it stopped; the first reason counts."""
+        self.stopping = self.stopping or why
+
     def count(self, batch: Batch, target: Target, reason: str) -> None:
         """``target`` failed: of its host nothing more is begun that can wait."""
         told = f"{target.instance.id}: {reason}"
