@@ -32,6 +32,7 @@ Fence = Callable[[str, Iterable[str], str], str]
 Answer = TypeVar("Answer")
 
 NO_CONDITIONS: Mapping[str, tuple[AsLeft, ...]] = {}
+NOTHING_FIRST: Mapping[str, str] = {}
 POLL_TIMEOUT = 10.0
 CHANGE_TIMEOUT = 20.0
 """Deadlines in seconds of one question and of one change."""
@@ -61,6 +62,9 @@ class Change:
     only_if: tuple[AsLeft, ...] = ()
     servers: frozenset[str] | None = None
     """Those whose reading is wanted; ``None``: of all."""
+    first: str = ""
+    """Shell that goes before, on the balancer's host and under the same locks. Where that fails
+    nothing is sent; it has to bear being said again."""
 
 
 def _merged(batch: Sequence[Change]) -> Change:
@@ -71,6 +75,7 @@ def _merged(batch: Sequence[Change]) -> Change:
         tuple(command for change in batch for command in change.commands),
         tuple(server for change in batch for server in change.only_if),
         None if None in wanted else whole,
+        "".join(change.first for change in batch),
     )
 
 
@@ -218,7 +223,8 @@ class BalancerHand:
             only_if=wanted.only_if,
             servers=wanted.servers,
         )
-        script = self._fence(self.balancer.host, [backend_key(self.balancer)], effect)
+        keys = [backend_key(self.balancer)]
+        script = self._fence(self.balancer.host, keys, wanted.first + effect)
         text = self._run(script, "; ".join(wanted.commands)[:200], CHANGE_TIMEOUT)
         try:
             change.check_change(self.balancer.id, wanted.commands, text)
@@ -286,14 +292,15 @@ class Pool:
         commands: Mapping[str, Sequence[str]],
         only_if: Mapping[str, tuple[AsLeft, ...]] = NO_CONDITIONS,
         servers: frozenset[str] | None = None,
+        first: Mapping[str, str] = NOTHING_FIRST,
     ) -> dict[str, BackendReading | EvenkeelError]:
         """Send each balancer its commands; what each shows afterwards, or what went wrong.
 
         ``only_if``: how servers have to stand for that, by balancer. ``servers``: only what these
-        show is asked for.
+        show is asked for. ``first``: shell that goes before, by balancer.
         """
         wanted = {
-            name: Change(tuple(lines), tuple(only_if.get(name, ())), servers)
+            name: Change(tuple(lines), tuple(only_if.get(name, ())), servers, first.get(name, ""))
             for name, lines in commands.items()
         }
         return self._each({n: partial(self._alone, self.hands[n], w) for n, w in wanted.items()})

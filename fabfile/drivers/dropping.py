@@ -15,7 +15,7 @@ from fabfile.drivers.balancers import Fence, Pool, backend_key
 from fabfile.drivers.operators import said
 from fabfile.drivers.standing import is_restored
 from fabfile.errors import EvenkeelError, NeedsRepair, PreflightFailed, RemoteError
-from fabfile.remote import state
+from fabfile.remote import records
 from fabfile.remote.base import Command
 from fabfile.remote.pool import Remotes
 from fabfile.rollout.plan import Plan
@@ -91,7 +91,7 @@ class Dropping:
 
     def _close(self, ref: ServerRef) -> None:
         balancer = self.pool.hands[ref.balancer].balancer
-        effect = state.records_done(self.plan.journal, [f"server.{ref.backend}.{ref.server}"])
+        effect = records.close(self.plan.journal, [records.of_server(ref.backend, ref.server)])
         script = self.fence(balancer.host, [backend_key(balancer)], effect)
         result = self.remotes.get(balancer.host).run(Command(script, label="record"))
         if not result.ok:

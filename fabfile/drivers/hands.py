@@ -22,7 +22,7 @@ from fabfile.drivers.rotation import Rotation
 from fabfile.drivers.standing import is_restored
 from fabfile.errors import EvenkeelError, RemoteError
 from fabfile.inventory.model import Service
-from fabfile.remote import state
+from fabfile.remote import records
 from fabfile.remote.base import Command, Result, Running
 from fabfile.remote.pool import Remotes, Urgent
 from fabfile.remote.quoting import all_of
@@ -82,10 +82,14 @@ class Hands:
         self._halted = False
         self.open = {t.instance.id: t for t in plan.changing if t.task != "roll"}
         """By instance: what has an undo record that is not done yet."""
+        self._ahead: set[str] = set()
+        """Instances whose servers' records were written ahead, and do not count yet."""
         self.doing: dict[str, Step] = {}
         """By instance: the step that was begun last."""
         self._shared_records: Combiner[Effects, dict[str, Result]] = Combiner(self._write_records)
-        rotation = Rotation(pool, plan.drain.mode, self._operators, progress)
+        self._rotation = rotation = Rotation(
+            pool, plan.drain.mode, self._operators, progress, plan.journal
+        )
         containers = Containers(service, remotes, locks, rotation, self._project, notice, progress)
         self._containers = containers
         self._beside = ThreadPoolExecutor(MOST_BESIDE, thread_name_prefix="beside")
@@ -93,7 +97,7 @@ class Hands:
         """By instance: what its container was last made of here."""
         self._methods: dict[type[Step], Callable[..., Outcome]] = {
             Record: self.record,
-            TakeOut: rotation.take_out,
+            TakeOut: self.take_out,
             AwaitIdle: rotation.await_idle,
             Shut: rotation.shut,
             Cut: rotation.cut,
@@ -130,6 +134,11 @@ class Hands:
         hands._operators.learn(self._operators)
         return hands
 
+    def take_out(self, step: TakeOut) -> Outcome:
+        """Out of rotation; from here on what is written of its servers counts at once."""
+        self._ahead.discard(step.target.instance.id)
+        return self._rotation.take_out(step)
+
     # records
 
     def record(self, step: Record) -> Outcome:
@@ -140,16 +149,20 @@ class Hands:
         """
         instance = step.target.instance
         look = None
-        if step.progress == "undo":
+        begins = step.progress in ("ahead", "undo")
+        if begins:
             self.open[instance.id] = step.target
+            if step.progress == "ahead":
+                self._ahead.add(instance.id)
             if self._operators.is_untouched(step.target):
                 look = self._beside.submit(self._pool.read, *standing.asked(step.target))
         with self._project(instance.host):
             outcome = self._record(step)
         if look is not None:
             self.open[instance.id] = self._operators.untouched(step.target, look.result())
-        if step.progress != "undo":
+        if not begins:
             self.open.pop(instance.id, None)
+            self._ahead.discard(instance.id)
         return outcome
 
     def _changed(self, target: Target, was: ServerRecord, now: ServerRecord) -> None:
@@ -160,9 +173,10 @@ class Hands:
             return
         mine = replace(target, servers=(now,))
         host = self._pool.hands[now.ref.balancer].balancer.host
-        keys, records = self._records(mine)[host]
-        own = {name: record for name, record in records.items() if name.startswith("server.")}
-        script = self._locks.fence(host, keys, state.undo_records(self._plan.journal, own))
+        keys, named = self._records(mine)[host]
+        own = {name: record for name, record in named.items() if name.startswith("server.")}
+        effect = records.write(self._plan.journal, own, ahead=target.instance.id in self._ahead)
+        script = self._locks.fence(host, keys, effect)
         result = self._remotes.get(host).run(Command(script, label="record"))
         if not result.ok:
             self._notice(host, f"its record could not be written anew: {result.tail(1)}")
@@ -187,10 +201,14 @@ class Hands:
             return self._projects.setdefault(host, threading.Lock())
 
     def _record(self, step: Record) -> Outcome:
-        build = state.undo_records if step.progress == "undo" else state.records_done
+        def effect(named: Mapping[str, object]) -> str:
+            if step.progress in ("undo", "ahead"):
+                return records.write(self._plan.journal, named, ahead=step.progress == "ahead")
+            return records.close(self._plan.journal, named)
+
         effects = {
-            host: (frozenset(keys), build(self._plan.journal, records))
-            for host, (keys, records) in self._records(step.target).items()
+            host: (frozenset(keys), effect(named))
+            for host, (keys, named) in self._records(step.target).items()
         }
         host = step.target.instance.host
         mine = self._start_records([{host: effects.pop(host)}])
@@ -236,7 +254,7 @@ def records_of(
         instance.host: (
             {compose.project_key(service)},
             {
-                f"instance.{service.name}.{instance.name}": {
+                records.of_instance(service.name, instance.name): {
                     "kind": "instance",
                     "service": service.name,
                     "project_dir": service.project_dir,
@@ -249,9 +267,9 @@ def records_of(
     }
     for record in target.servers:
         balancer = pool.hands[record.ref.balancer].balancer
-        keys, records = found.setdefault(balancer.host, (set(), {}))
+        keys, named = found.setdefault(balancer.host, (set(), {}))
         keys.add(backend_key(balancer))
-        records[f"server.{record.ref.backend}.{record.ref.server}"] = {
+        named[records.of_server(record.ref.backend, record.ref.server)] = {
             "kind": "server",
             "instance": instance.id,
             "socket": balancer.spec.socket,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from fabfile.balancers.model import BackendReading, ServerRecord, ServerRef
 from fabfile.drivers import journals
 from fabfile.drivers.balancers import Pool
-from fabfile.remote import state
+from fabfile.remote import records, state
 from fabfile.rollout.plan import Plan
 from fabfile.rollout.recovery import FoundInstance, FoundServer, Journal
 from fabfile.runtimes.facts import HostFacts
@@ -37,12 +37,13 @@ def instances(unfinished: Unfinished, facts: Mapping[str, HostFacts]) -> dict[st
         if instance.host not in facts:
             continue
         fact = facts[instance.host]
+        name = records.of_instance(instance.service, instance.name)
         container = fact.container(instance)
         release = container.release if container else ""
         found[instance.id] = FoundInstance(
             release or None,
             container is not None and container.running,
-            _record(unfinished, instance.host, f"instance.{instance.service}.{instance.name}"),
+            _record(unfinished, instance.host, name),
             settled=fact.current.get(instance.name, "") == release,
             container=container.id if container else "",
         )
@@ -62,7 +63,7 @@ def servers(
             continue
         host = pool.hands[ref.balancer].balancer.host
         reading = readings.get(ref.balancer)
-        name = f"server.{ref.backend}.{ref.server}"
+        name = records.of_server(ref.backend, ref.server)
         found[ref] = FoundServer(
             _record(unfinished, host, name),
             reading.servers.get(ref.server) if reading else None,
@@ -86,7 +87,7 @@ def ended_elsewhere(
             continue
         known = (target.wanted, target.earlier, target.runs)
         runs = next((r for r in known if r is not None and r.id == found.release), None)
-        names = {f"server.{ref.backend}.{ref.server}" for ref in target.refs}
+        names = {records.of_server(ref.backend, ref.server) for ref in target.refs}
         is_open = any(names & one.undo.keys() for one in unfinished.hosts.values())
         kept = replace(target, wanted=runs or target.wanted, earlier=runs or target.earlier)
         targets.append(replace(kept, change=target.change and is_open and runs is not None))
@@ -99,6 +100,8 @@ def _record(unfinished: Unfinished, host: str, name: str) -> Journal:
     known = unfinished.hosts[host]
     if name in known.undo:
         return "open"
+    if name in known.ahead:
+        return "ahead"
     return "done" if name in known.done else "absent"
 
 

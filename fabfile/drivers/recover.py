@@ -25,10 +25,10 @@ from fabfile.drivers.prepare import Prepared
 from fabfile.drivers.without import Outside
 from fabfile.errors import BadInput, EvenkeelError, PreflightFailed
 from fabfile.inventory.model import Inventory, Service
-from fabfile.remote import journal, state
+from fabfile.remote import journal, records, state
 from fabfile.remote.pool import Remotes
 from fabfile.rollout.events import Event, Notice
-from fabfile.rollout.plan import Plan
+from fabfile.rollout.plan import Plan, Target
 from fabfile.rollout.recovery import (
     Found,
     Recovery,
@@ -124,10 +124,11 @@ class Taker:
                 self._emit(Notice(owed.warning))
             for one in found.damage:
                 self._emit(Notice(str(one), one.host))
-            plan, readings = self._plan(found, mode, dry)
+            plan, readings, void = self._plan(found, mode, dry)
             if not dry:
                 self._write(plan, found.number + 1)
                 self._keep_aside(found)
+                self._forget(plan, void)
         except BaseException:
             self.close()
             raise
@@ -171,8 +172,8 @@ class Taker:
         for target in plan.targets:
             servers = tuple(r for r in target.servers if r.ref.balancer in self._pool.hands)
             mine = records_of(replace(target, servers=servers), self._service, self._pool)
-            for host, (_, records) in mine.items():
-                found.setdefault(host, {}).update(records)
+            for host, (_, named) in mine.items():
+                found.setdefault(host, {}).update(named)
         return found
 
     def _over(
@@ -227,7 +228,8 @@ class Taker:
 
     def _plan(
         self, unfinished: Unfinished, mode: Recovery, dry: bool
-    ) -> tuple[Plan, Mapping[str, BackendReading]]:
+    ) -> tuple[Plan, Mapping[str, BackendReading], tuple[Target, ...]]:
+        """The plan, what the balancers showed, and whose own open record means nothing."""
         assert self._missing is not None
         answers = self._pool.read()
         readings = {n: a for n, a in answers.items() if not isinstance(a, EvenkeelError)}
@@ -257,7 +259,7 @@ class Taker:
         ended = replan(found, mode, self._identity, owner=whoami(), reason=why)
         for line in report(found, ended):
             self._emit(Notice(line))
-        return ended, readings
+        return ended, readings, found.ahead
 
     def _give_up(
         self, unfinished: Unfinished, readings: Mapping[str, BackendReading], dry: bool
@@ -286,6 +288,20 @@ class Taker:
             effect = journal.keep_aside(found.plan.journal, files)
             scripts[host] = self._fence(host, keys[host], effect)
         results = everywhere(self._remotes, scripts, "keep damaged files aside", LOOK_TIMEOUT)
+        refuse([failed(result) for result in results.values() if not result.ok])
+
+    def _forget(self, plan: Plan, void: Iterable[Target]) -> None:
+        """The own records of ``void``, which nobody touched."""
+        keys = self._keys(plan)
+        names: dict[str, list[str]] = {}
+        for instance in (target.instance for target in void):
+            name = records.of_instance(instance.service, instance.name)
+            names.setdefault(instance.host, []).append(name)
+        scripts = {
+            host: self._fence(host, keys[host], records.forget(plan.journal, mine))
+            for host, mine in names.items()
+        }
+        results = everywhere(self._remotes, scripts, "forget records", LOOK_TIMEOUT)
         refuse([failed(result) for result in results.values() if not result.ok])
 
     def _write(self, plan: Plan, number: int) -> None:

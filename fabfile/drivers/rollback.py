@@ -11,7 +11,7 @@ from dataclasses import replace
 from fabfile.drivers.preflight import everywhere, failed, refuse
 from fabfile.drivers.prepare import Preparation, Prepared, earlier_release, release_of
 from fabfile.inventory.model import Instance
-from fabfile.remote import state
+from fabfile.remote import records, state
 from fabfile.rollout.plan import Release, Target
 from fabfile.rollout.recovery import going_back
 from fabfile.runtimes.facts import HostFacts
@@ -88,7 +88,7 @@ def before(
     facts: HostFacts,
 ) -> Release | None:
     """What ``instance`` was before the newest rollout that made it what it is now."""
-    name = f"instance.{instance.service}.{instance.name}"
+    name = records.of_instance(instance.service, instance.name)
     for ended in history:
         record = ended.instances.get(name, {})
         wanted, earlier = record.get("wanted"), record.get("earlier")

@@ -16,6 +16,7 @@ from fabfile.drivers.balancers import NO_CONDITIONS, Pool
 from fabfile.drivers.operators import Operators
 from fabfile.drivers.standing import Answers, Servers
 from fabfile.inventory.model import DrainMode
+from fabfile.remote import records
 from fabfile.rollout.events import StepProgress
 from fabfile.rollout.plan import Target
 from fabfile.rollout.steps import (
@@ -53,10 +54,13 @@ class Rotation:
         mode: DrainMode,
         operators: Operators,
         progress: Callable[[StepProgress], None] = lambda _: None,
+        journal: str = "",
     ) -> None:
+        """``journal``: the rollout whose records there may be."""
         self._pool = pool
         self._progress = progress
         self._operators = operators
+        self._journal = journal
         self._mode = mode
         self._after_order: dict[str, tuple[Servers, Answers]] = {}
         """What the last order of each instance was read back as: an await's first look."""
@@ -76,15 +80,15 @@ class Rotation:
             is_shut = step.maint or record.admin == "maint"
             return shut if is_shut else change.set_state(record.ref, "drain")
 
-        target = step.target
+        target, opens = step.target, step.opens
         if self._operators.is_untouched(target):
             as_recorded = standing.conditions((record.ref, record) for record in target.servers)
-            answers = self._send(target, commands, as_recorded)
+            answers = self._send(target, commands, as_recorded, opens=opens)
             if changed := standing.changed(answers):
                 target = self._operators.untouched(target, self._pool.read(changed))
-                answers = self._send(target, commands)
+                answers = self._send(target, commands, opens=opens)
         else:
-            answers = self._send(target, commands)
+            answers = self._send(target, commands, opens=opens)
         servers = self._read_back(target, answers)
         wrong = [
             str(ref) for ref, s in servers.items() if not standing.stays_out(s, maint=step.maint)
@@ -262,11 +266,19 @@ class Rotation:
         target: Target,
         commands: Callable[[ServerRecord], Iterable[str]],
         only_if: Mapping[str, tuple[change.AsLeft, ...]] = NO_CONDITIONS,
+        *,
+        opens: bool = False,
     ) -> Answers:
         lines: dict[str, list[str]] = {}
+        first: dict[str, str] = {}
         for record in target.servers:
-            lines.setdefault(record.ref.balancer, []).extend(commands(record))
-        answers = self._pool.change(lines, only_if, standing.asked(target)[1])
+            ref = record.ref
+            lines.setdefault(ref.balancer, []).extend(commands(record))
+            if opens:
+                name = records.of_server(ref.backend, ref.server)
+                before = first.get(ref.balancer, "")
+                first[ref.balancer] = before + records.open_now(self._journal, [name])
+        answers = self._pool.change(lines, only_if, standing.asked(target)[1], first)
         self._operators.ordered(target, answers)
         return answers
 

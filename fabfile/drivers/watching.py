@@ -14,7 +14,7 @@ from fabfile.drivers import history
 from fabfile.drivers.preflight import everywhere, failed
 from fabfile.errors import EvenkeelError, PreflightFailed
 from fabfile.inventory.model import Service
-from fabfile.remote import journal, state
+from fabfile.remote import journal, records, state
 from fabfile.remote.base import Command
 from fabfile.remote.pool import Remotes
 from fabfile.rollout import events as e
@@ -167,7 +167,7 @@ class _Drawn:
             stand = stands.get(target.instance.host)
             if stand is None:
                 continue  # it could not be asked: it is where it was
-            name = f"instance.{plan.service}.{target.instance.name}"
+            name = records.of_instance(plan.service, target.instance.name)
             where = _where(name, [one for one in stand.rollouts if one.rollout == plan.journal])
             if where != self._states.get(target.instance.id, ""):
                 self._states[target.instance.id] = where

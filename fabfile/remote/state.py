@@ -11,6 +11,7 @@
         drained/KEY.SERVER.json        what people drained by hand: see ``drained``
         kept-aside/                    damaged locks and counts
         rollouts/ID/plan-0001.json     the frozen plan; the highest complete one wins
+        rollouts/ID/ahead/NAME.json    written before its turn: nothing to be put back yet
         rollouts/ID/undo/NAME.json     not done yet: what has to be put back
         rollouts/ID/done/NAME.json     the same, once it was
         rollouts/ID/hooks/NAME.json    a hook of the whole rollout: begun, and how it ended
@@ -237,29 +238,9 @@ def begin(rollout: str, number: int = 1) -> str:
     folder = f"{ROOT}/rollouts/{q(rollout)}"
     plan = f"{folder}/plan-{number:04}.json"
     return (
-        f"umask 002; mkdir -p {folder}/undo {folder}/done && gzip -dc > {plan}.new"
+        f"umask 002; mkdir -p {folder}/ahead {folder}/undo {folder}/done && gzip -dc > {plan}.new"
         f" && [ -s {plan}.new ] && sync {plan}.new && mv {plan}.new {plan} && sync {folder}"
     )
-
-
-def undo_records(rollout: str, records: Mapping[str, object]) -> str:
-    """Write down what has to be put back; ``records`` by file name without ``.json``."""
-    folder = f"{ROOT}/rollouts/{q(rollout)}/undo"
-    return "umask 002\n" + " &&\n".join(
-        durable(f"{folder}/{q(name)}.json", json.dumps(record, sort_keys=True), folder)
-        for name, record in records.items()
-    )
-
-
-def records_done(rollout: str, names: Iterable[str]) -> str:
-    """What these records speak of was put back, or is what was wanted."""
-    folder = f"{ROOT}/rollouts/{q(rollout)}"
-    moves = "\n".join(
-        f"if [ -e {folder}/undo/{q(name)}.json ]; then"
-        f" mv -f {folder}/undo/{q(name)}.json {folder}/done/{q(name)}.json || exit 71; fi"
-        for name in names
-    )
-    return f"{moves}\nsync {folder}/done {folder}/undo"
 
 
 def finish(rollout: str, ended: Mapping[str, object]) -> str:
@@ -295,6 +276,8 @@ class Unfinished:
     """A finished.json that can't be believed: it is damaged, and there are open records."""
     undo: dict[str, str] = field(default_factory=dict)
     """Records by name, as written: not done yet."""
+    ahead: dict[str, str] = field(default_factory=dict)
+    """The same, written before their turn."""
     done: dict[str, str] = field(default_factory=dict)
     hooks: dict[str, str] = field(default_factory=dict)
     """Of the whole rollout, by name: begun, and how they ended."""
@@ -312,7 +295,8 @@ def parse_journal(text: str) -> list[Unfinished]:
         elif kind == "finished":
             found[-1].finished = body.strip()
         else:
-            records = {"undo": found[-1].undo, "hooks": found[-1].hooks}
+            one = found[-1]
+            records = {"undo": one.undo, "ahead": one.ahead, "hooks": one.hooks}
             records.get(kind, found[-1].done)[name] = body.strip()
     return found
 

@@ -163,7 +163,7 @@ class Engine:
 
     def _call_off(self, running: Running, step: Step, outcome: Outcome) -> Outcome:
         """The last moment at which a lane can turn around without having drained anything."""
-        recorded = isinstance(step, Record) and step.progress == "undo"
+        recorded = isinstance(step, Record) and step.progress in ("ahead", "undo")
         if not recorded or running.homeward or isinstance(outcome, Failed):
             return outcome
         why = running.barred or self._no_more()

@@ -17,9 +17,10 @@ from typing import Literal
 from fabfile.balancers.model import ServerReading, ServerRecord, ServerRef
 from fabfile.rollout.plan import Plan, Release, Target, Task
 
-Journal = Literal["open", "done", "absent", "unknown"]
-"""An undo record. open: written and not done yet, whatever else lies there · unknown: the host
-that would have it can't be asked."""
+Journal = Literal["open", "ahead", "done", "absent", "unknown"]
+"""An undo record. open: written and not done yet, whatever else lies there · ahead: written before
+its turn, and nobody of ours has touched what it speaks of · unknown: the host that would have it
+can't be asked."""
 Recovery = Literal["resume", "abort", "repair"]
 
 
@@ -79,8 +80,28 @@ class Found:
     def is_open(self, target: Target) -> bool:
         """Whether any undo record of it is open, so that it may be out of rotation."""
         instance = self.instance(target)
-        records = [instance.record] if instance else []
+        records = [instance.record] if instance and not self.is_ahead(target) else []
         return "open" in [*records, *(self.server(ref).record for ref in target.refs)]
+
+    def is_ahead(self, target: Target) -> bool:
+        """It was recorded before its turn, which had not come: only its own record is open.
+
+        All of its records are written before anything else happens to it, and a server that is
+        ordered out has its record opened first.
+        """
+        records = {self.server(ref).record for ref in target.refs}
+        return "ahead" in records and records <= {"ahead", "absent"}
+
+    @property
+    def ahead(self) -> tuple[Target, ...]:
+        """Those whose own open record means nothing, since their turn had not come."""
+        return tuple(
+            target
+            for target in self.plan.targets
+            if self.is_ahead(target)
+            and (instance := self.instance(target)) is not None
+            and instance.record == "open"
+        )
 
     def runs(self, target: Target) -> Release | None:
         """What ``target``'s container runs now; ``None``: nothing, or nothing of ours."""

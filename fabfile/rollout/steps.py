@@ -15,7 +15,8 @@ from fabfile.balancers.model import ServerRef
 from fabfile.rollout.capacity import Readings
 from fabfile.rollout.plan import Release, Target
 
-Progress = Literal["undo", "done", "restored"]
+Progress = Literal["ahead", "undo", "done", "restored"]
+"""ahead: before its turn; its servers' records mean nothing until :class:`TakeOut` opens them."""
 HookName = Literal["before_rollout", "before_drain", "after_healthy", "after_rollout"]
 
 
@@ -58,6 +59,8 @@ class TakeOut(Step):
     maint: bool = False
     """And maint, or parked (drain, with checks that fail), in the same order: nobody is pinned, or
     has a grace."""
+    opens: bool = False
+    """Its records were written ahead, and count from the moment before this is ordered."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from functools import cached_property
 from fabfile.balancers.model import BackendReading, ServerReading
 from fabfile.checks.fleet.facts import Container, Fleet, HostFacts, Lock, Project
 from fabfile.inventory.model import Balancer, Instance, Service
-from fabfile.remote import state
+from fabfile.remote import records, state
 from fabfile.remote.drained import Drained
 from fabfile.remote.quoting import q
 from fabfile.runtimes import compose
@@ -158,7 +158,7 @@ class Sight:
         facts = self.facts(instance.host)
         if facts is None:
             return False
-        name = f"instance.{self.service.name}.{instance.name}"
+        name = records.of_instance(self.service.name, instance.name)
         key = compose.project_key(self.service)
         return any(r.id in self.live and name in r.undo for r in facts.rollouts) or any(
             lock.held.key == key and not is_freeze(lock) for lock in self._other_locks(facts)
@@ -170,7 +170,7 @@ class Sight:
         facts = self.facts(server.balancer.host)
         if facts is None:
             return False
-        name = f"server.{server.balancer.spec.backend}.{server.name}"
+        name = records.of_server(server.balancer.spec.backend, server.name)
         if any(name in rollout.undo for rollout in facts.rollouts):
             return True
         return self.drained(server) is not None or bool(self._other_locks(facts))

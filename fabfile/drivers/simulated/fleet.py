@@ -160,6 +160,8 @@ class Fleet:
     """The last progress recorded of each instance."""
     undo: set[str] = field(default_factory=set)
     """Open undo records: instance ids and full names of servers."""
+    ahead: set[str] = field(default_factory=set)
+    """Records of servers that were written ahead, and do not count yet."""
     done: set[str] = field(default_factory=set)
     """The same, of those that were closed at least once."""
     plans: list[Plan] = field(default_factory=list)
@@ -248,6 +250,8 @@ class Fleet:
     def _record(self, name: str) -> Journal:
         if name in self.undo:
             return "open"
+        if name in self.ahead:
+            return "ahead"
         return "done" if name in self.done else "absent"
 
     # balancers

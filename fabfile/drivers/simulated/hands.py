@@ -109,13 +109,21 @@ class Hands:
         for number, name in enumerate(places):
             if number and self._stagger:
                 yield self._timing.record * 0.1
-            if step.progress == "undo":
-                self._fleet.undo.add(name)
-            elif name in self._fleet.undo:
-                self._fleet.undo.discard(name)
-                self._fleet.done.add(name)
+            self._write_down(name, step)
         self._fleet.records[step.target.instance.id] = step.progress
         return Done()
+
+    def _write_down(self, name: str, step: Record) -> None:
+        fleet = self._fleet
+        if step.progress == "ahead" and name != step.target.instance.id:
+            fleet.ahead.add(name)
+            return
+        fleet.ahead.discard(name)
+        if step.progress in ("undo", "ahead"):
+            fleet.undo.add(name)
+        elif name in fleet.undo:
+            fleet.undo.discard(name)
+            fleet.done.add(name)
 
     def _hook(self, step: Hook) -> Act:
         host = step.target.instance.host
@@ -162,7 +170,15 @@ class Hands:
         return Done()
 
     def _take_out(self, step: TakeOut) -> Act:
-        return self._change(step, self._put_out if step.maint else self._lower)
+        change = self._put_out if step.maint else self._lower
+
+        def effect(server: Server, record: ServerRecord) -> None:
+            if step.opens and server.name in self._fleet.ahead:
+                self._fleet.ahead.discard(server.name)
+                self._fleet.undo.add(server.name)
+            change(server, record)
+
+        return self._change(step, effect)
 
     def _put_out(self, server: Server, record: ServerRecord) -> None:
         self._lower(server, record)

@@ -140,6 +140,9 @@ class _Clock:
         self._fleet.plans.append(
             Plan.from_json(self._plan.to_json()) if self._crash else self._plan
         )
+        if self._plan.of:  # as a recovery that writes its plan
+            for target in self._fleet.found(self._plan).ahead:
+                self._fleet.undo.discard(target.instance.id)
         self._give(self._engine.start())
         while self._engine.finished is None and not self._crashed:
             if not self._outstanding or self._fleet.now > self._began + HORIZON:

@@ -2,8 +2,8 @@
 for folder in "$root"/rollouts/*/; do
     is_known "$folder" && ! is_ended "$folder" || continue
     echo "== rollout $(basename "$folder")"
-    for file in "$folder"/plan-????.json "$folder"/undo/*.json "$folder"/done/*.json \
-        "$folder"/hooks/*.json "$folder"/finished.json; do
+    for file in "$folder"/plan-????.json "$folder"/ahead/*.json "$folder"/undo/*.json \
+        "$folder"/done/*.json "$folder"/hooks/*.json "$folder"/finished.json; do
         [ -e "$file" ] || continue
         name=$(basename "$file" .json)
         case $name in

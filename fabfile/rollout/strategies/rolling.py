@@ -63,13 +63,13 @@ def stop_first(
     where a hook comes before the first record.
     """
     if ahead:
-        recorded = yield Record(target, "undo")
+        recorded = yield Record(target, "ahead")
         if isinstance(recorded, Failed):
             return Ended("untouched", recorded.reason, recorded.detail)
         granted = recorded if isinstance(recorded, Refused) else (yield AskCapacity(target))
         if isinstance(granted, Refused | Failed):
             return (yield from close(target, Ended("untouched", granted.reason)))
-        return (yield from _upgrade(target, drain, hooks))
+        return (yield from _upgrade(target, drain, hooks, ahead=True))
     granted = yield AskCapacity(target)
     if isinstance(granted, Refused | Failed):
         return Ended("untouched", granted.reason)
@@ -89,9 +89,9 @@ def stop_first(
     return (yield from _upgrade(target, drain, hooks))
 
 
-def _upgrade(target: Target, drain: Drain, hooks: Hooks) -> Lane:
+def _upgrade(target: Target, drain: Drain, hooks: Hooks, *, ahead: bool = False) -> Lane:
     """It is recorded and may drain."""
-    problem = yield from leave(target, drain)
+    problem = yield from leave(target, drain, ahead=ahead)
     if problem is not None:
         return (yield from stay(target, problem))
     problem = yield from bring(target, hooks)
@@ -112,14 +112,15 @@ def run_hook(target: Target, hooks: Hooks, name: HookName) -> Part:
     return outcome if isinstance(outcome, Failed) and not target.returning else None
 
 
-def leave(target: Target, drain: Drain, *, at_once: bool = False) -> Part:
+def leave(target: Target, drain: Drain, *, at_once: bool = False, ahead: bool = False) -> Part:
     """Out of rotation on every balancer, and nothing in flight on any.
 
     ``at_once``: straight to maint, for a release that is not fit for pinned clients either.
+    ``ahead``: it was recorded before its turn, where nobody has a grace.
     """
     spent = 0.0
     limit = drain.timeout * (WAIT_FACTOR if drain.on_timeout == "wait" else 1)
-    orders = _ways_out(target, drain, limit, at_once=at_once)
+    orders = _ways_out(target, drain, limit, at_once=at_once, ahead=ahead)
     for _ in range(REDO_LIMIT):
         seen: Outcome = Reverted(())
         for order, deadline in orders:
@@ -144,13 +145,13 @@ def leave(target: Target, drain: Drain, *, at_once: bool = False) -> Part:
 
 
 def _ways_out(
-    target: Target, drain: Drain, limit: float, *, at_once: bool
+    target: Target, drain: Drain, limit: float, *, at_once: bool, ahead: bool
 ) -> tuple[tuple[TakeOut | Shut, float], ...]:
     """The orders, each with the seconds until it has to have worked."""
     if at_once:
         return ((Shut(target), limit),)
     if drain.sticky_grace <= 0:  # there is nobody to wait for in between
-        return ((TakeOut(target, maint=True), limit),)
+        return ((TakeOut(target, maint=True, opens=ahead), limit),)
     return (TakeOut(target), drain.sticky_grace), (Shut(target), limit)
 
 

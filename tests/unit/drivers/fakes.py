@@ -86,6 +86,7 @@ class FakePool:
     def __init__(self, service=SHOP, *, pins=True, parks=False, **shows):
         self.shows = {name: list(states) for name, states in shows.items()}
         self.changes = []
+        self.firsts = []
         self.changed = set()
         self.findings = []
         self.closed = False
@@ -121,9 +122,10 @@ class FakePool:
         self.reads += 1
         return {name: self._show(name) for name in (self.shows if ids is None else ids)}
 
-    def change(self, commands, only_if=None, servers=None):
+    def change(self, commands, only_if=None, servers=None, first=None):
         """``changed``: balancers where a server is not as somebody left it, once."""
         sent = {n: lines for n, lines in commands.items() if not self._is_changed(n, only_if)}
+        self.firsts.append(dict(first or {}))
         self.changes.append({name: list(lines) for name, lines in sent.items()})
         answers = {name: self._show(name) for name in sent}
         refused = {n: Unusable(f"{n}: changed", "changed") for n in commands if n not in sent}

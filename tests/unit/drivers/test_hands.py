@@ -353,6 +353,37 @@ def test_one_that_is_changed_after_its_record_as_well(fleet):
     assert pool.changes[-1]["lb1"][0] == "set server shop/web1_app_1 weight 40"
 
 
+OPENS = "mv -f /var/lib/evenkeel/rollouts/r1/ahead/server.shop.web1_app_1.json"
+
+
+def test_the_command_that_takes_a_server_out_opens_what_was_recorded_ahead(fleet):
+    both = target(record("lb1"), record("lb2"))
+    pool = FakePool(lb1=[server(), OUT], lb2=[server(), OUT])
+    hands = made(fleet, pool, plan(both))
+    assert hands.do(s.Record(both, "ahead")) == s.Done()
+    assert "undo/instance.shop.app_1.json" in fleet["web1"].scripts[0]
+    for name in ("lb1", "lb2"):
+        assert "ahead/server.shop.web1_app_1.json.new" in fleet[name].scripts[0]
+        assert "undo/" not in fleet[name].scripts[0]
+    assert hands.do(s.TakeOut(both, opens=True)) == s.Done()
+    (first,) = pool.firsts
+    assert all(OPENS in first[name] for name in ("lb1", "lb2"))
+    assert hands.do(s.TakeOut(both)) == s.Done()
+    assert pool.firsts[-1] == {}, "nothing of it was recorded ahead"
+
+
+def test_what_somebody_changed_before_its_turn_counts_no_sooner_than_the_rest(fleet):
+    pool = FakePool(lb1=[server(uweight=40), server(uweight=30), OUT])
+    pool.changed = {"lb1"}
+    hands = made(fleet, pool)
+    hands.do(s.Record(target(), "ahead"))
+    assert [record["uweight"] for record in written(fleet)] == [100, 40]
+    assert "undo/" not in "".join(fleet["lb1"].scripts)
+    assert hands.do(s.TakeOut(target(), opens=True)) == s.Done()
+    assert written(fleet)[-1]["uweight"] == 30
+    assert "undo/server.shop.web1_app_1.json.new" in fleet["lb1"].scripts[-1], "it is being touched"
+
+
 def test_what_is_drained_on_one_balancer_is_not_taken_for_somebodys_will(fleet):
     pool = FakePool(lb1=[server(), OUT], lb2=[server(), server(uweight=40), OUT])
     pool.changed = {"lb2"}

@@ -15,6 +15,7 @@ from tests.unit.drivers.fakes import DIGEST, FakePool, Fleet, record, server, ta
 from tests.unit.drivers.test_prepare import FACTS, LOCK, World, facts
 
 JOURNAL, WRITE, ASIDE = "== rollout", "plan-0002", "mkdir -p kept-aside"
+FORGET = "rm -f /var/lib/evenkeel/rollouts/r1/undo/instance.shop.app_1.json"
 TARGET = target(record("lb1"), record("lb2"), instance=Instance("shop", "web1", 1, 3001))
 PLAN = fakes.plan(TARGET, baseline=TARGET.servers)
 RECORD = "server.shop.web1_app_1"
@@ -31,7 +32,7 @@ def fleet(tmp_path, monkeypatch):
     found = Fleet(inventory := fakes.inventory(tmp_path))
     found.inventory = inventory
     found.on("rm -f|head -n 1|read -r line")
-    found.on(f"{WRITE}|{ASIDE}")
+    found.on(f"{WRITE}|{ASIDE}|{FORGET}")
     found.on(FACTS, facts(kept=json.dumps({"release": "old", "version": "1.0", "digest": DIGEST})))
     found.on(LOCK, World._lock)
     found.on(JOURNAL)
@@ -52,7 +53,7 @@ def taker(fleet):
 
 
 def changes(fleet, name):
-    words = {WRITE: "plan", ASIDE: "aside", "taken=": "lock"}
+    words = {WRITE: "plan", ASIDE: "aside", FORGET: "forget", "taken=": "lock"}
     return [
         what for script in fleet[name].scripts for word, what in words.items() if word in script
     ]
@@ -77,6 +78,23 @@ def test_a_damaged_record_is_written_anew_under_the_lock_of_its_balancer(fleet):
     aside = next(s for s in fleet["lb1"].scripts if ASIDE in s)
     assert '"uweight": 100' in aside
     assert "backend.run.haproxy.admin.sock.shop.lock" in aside
+
+
+def test_what_was_only_recorded_ahead_is_forgotten_with_the_new_plan(fleet):
+    waits = journal() + f"== ahead {RECORD}\n{json.dumps(WRITTEN)}\n"
+    own = f"== undo instance.shop.app_1\n{json.dumps({'kind': 'instance'})}\n"
+    for name in ("lb1", "lb2"):
+        fleet[name].on(JOURNAL, waits)
+    fleet["web1"].on(JOURNAL, journal() + own)
+    taken = taker(fleet)
+    prepared = taken.take(taken.find(), "repair")
+    prepared.close()
+    assert [target.task for target in prepared.plan.targets] == ["none"]
+    assert changes(fleet, "web1") == ["lock", "plan", "aside", "forget"]
+    fleet["lb2"].on(JOURNAL, journal(**{RECORD: json.dumps(WRITTEN)}))
+    prepared = (taken := taker(fleet)).take(taken.find(), "repair")
+    assert [target.task for target in prepared.plan.targets] == ["close"], "it was begun on lb2"
+    assert changes(fleet, "web1")[4:] == ["lock", "plan", "aside"]
 
 
 def test_a_dry_run_says_it_and_touches_nothing(fleet):

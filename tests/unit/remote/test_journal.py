@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from fabfile.remote import journal, state
+from fabfile.remote import journal, records, state
 
 
 @pytest.fixture(params=["dash", "bash"])
@@ -60,25 +60,25 @@ def test_an_end_that_never_arrived_is_no_end(sh, root):
 @pytest.mark.parametrize("text", ["", "{", '{"verdict": "do', "gone"])
 def test_a_damaged_end_ends_nothing_while_something_is_to_be_put_back(sh, root, text):
     folder = begun(sh, root, "r1")
-    sh(state.undo_records("r1", {"server.shop.a": {}}))
+    sh(records.write("r1", {"server.shop.a": {}}))
     (folder / "finished.json").write_text(text)
     assert unfinished(sh) == ["r1"]
     (known,) = state.parse_journal(sh(state.journal()).text)
     assert (list(known.undo), known.finished) == (["server.shop.a"], text)
-    sh(state.records_done("r1", ["server.shop.a"]))
+    sh(records.close("r1", ["server.shop.a"]))
     assert unfinished(sh) == [], "nothing is left to be put back"
 
 
 def test_an_end_counts_whatever_lies_beside_it(sh, root):
     begun(sh, root, "r1")
-    sh(state.undo_records("r1", {"server.shop.a": {}}))
+    sh(records.write("r1", {"server.shop.a": {}}))
     sh(state.finish("r1", {"verdict": "ended by hand"}))
     assert unfinished(sh) == []
 
 
 def test_records_without_any_plan_are_not_overlooked(sh, root):
     folder = begun(sh, root, "r1")
-    sh(state.undo_records("r1", {"server.shop.a": {}}))
+    sh(records.write("r1", {"server.shop.a": {}}))
     (folder / "plan-0001.json").unlink()
     assert unfinished(sh) == ["r1"]
     (known,) = state.parse_journal(sh(state.journal()).text)
@@ -99,8 +99,8 @@ def test_every_plan_is_told_the_torn_ones_too(sh, root):
 def test_history_tells_the_newest_first_and_plans_only_where_they_are_needed(sh, root):
     for name, end in (("r1", {"verdict": "done"}), ("r2", {"verdict": "done", "service": "shop"})):
         begun(sh, root, name)
-        sh(state.undo_records(name, {"instance.shop.app_1": {"earlier": {"id": "a"}}}))
-        sh(state.records_done(name, ["instance.shop.app_1"]))
+        sh(records.write(name, {"instance.shop.app_1": {"earlier": {"id": "a"}}}))
+        sh(records.close(name, ["instance.shop.app_1"]))
         sh(state.finish(name, end))
     begun(sh, root, "r3")
     newest, told, old = state.parse_history(sh(state.history()).text)

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fabfile.remote import life, state
+from fabfile.remote import records as written
 from fabfile.remote.base import Command
 from fabfile.remote.local import LocalTransport
 
@@ -362,22 +363,62 @@ def test_a_plan_that_never_arrived_is_no_plan(sh):
 def test_undo_records_move_to_done(sh, root):
     sh(state.begin("r1"), state.packed("{}"))
     records = {"server.app.web1_app_1": {"weight": 100, "why": "it's $HOME"}, "instance.app": {}}
-    assert sh(state.undo_records("r1", records)).returncode == 0
+    assert sh(written.write("r1", records)).returncode == 0
     undo, done = root / "rollouts/r1/undo", root / "rollouts/r1/done"
     name = "server.app.web1_app_1.json"
     assert json.loads((undo / name).read_text()) == records["server.app.web1_app_1"]
-    assert sh(state.records_done("r1", ["server.app.web1_app_1"])).returncode == 0
+    assert sh(written.close("r1", ["server.app.web1_app_1"])).returncode == 0
     assert [p.name for p in undo.iterdir()] == ["instance.app.json"]
     assert [p.name for p in done.iterdir()] == [name]
-    assert sh(state.records_done("r1", list(records))).returncode == 0
-    assert sh(state.records_done("r1", list(records))).returncode == 0, "it may be said twice"
+    assert sh(written.close("r1", list(records))).returncode == 0
+    assert sh(written.close("r1", list(records))).returncode == 0, "it may be said twice"
     assert not list(undo.iterdir())
+
+
+def test_what_is_written_ahead_counts_from_when_it_is_opened(sh, root):
+    sh(state.begin("r1"), state.packed("{}"))
+    server, instance = "server.app.it's", "instance.app"
+    assert (
+        sh(written.write("r1", {server: {"weight": 1}, instance: {}}, ahead=True)).returncode == 0
+    )
+    (known,) = state.parse_journal(sh(state.journal()).stdout.decode())
+    assert (list(known.undo), list(known.ahead)) == ([instance], [server])
+    for _ in range(2):
+        assert sh(written.open_now("r1", [server]) + "echo sent").stdout == b"sent\n"
+        (known,) = state.parse_journal(sh(state.journal()).stdout.decode())
+        assert (sorted(known.undo), known.ahead) == ([instance, server], {})
+    assert json.loads(known.undo[server]) == {"weight": 1}
+
+
+def test_nothing_follows_a_record_that_could_not_be_opened(sh, root):
+    sh(state.begin("r1"), state.packed("{}"))
+    sh(written.write("r1", {"server.app.a": {}}, ahead=True))
+    (root / "rollouts/r1/undo").rmdir()
+    done = sh(written.open_now("r1", ["server.app.a"]) + "echo sent")
+    assert (done.returncode, done.stdout) == (71, b"")
+
+
+@pytest.mark.parametrize("end", [written.close, lambda *a: written.write(a[0], {a[1][0]: {}})])
+def test_what_was_written_ahead_never_comes_back(sh, root, end):
+    sh(state.begin("r1"), state.packed("{}"))
+    sh(written.write("r1", {"server.app.a": {"weight": 1}}, ahead=True))
+    assert sh(end("r1", ["server.app.a"])).returncode == 0
+    assert not list((root / "rollouts/r1/ahead").iterdir())
+
+
+def test_what_was_never_touched_is_forgotten(sh, root):
+    sh(state.begin("r1"), state.packed("{}"))
+    sh(written.write("r1", {"instance.app": {}, "instance.b": {}}))
+    assert sh(written.forget("r1", [])).returncode == 0
+    assert sh(written.forget("r1", ["instance.app", "instance.gone"])).returncode == 0
+    (known,) = state.parse_journal(sh(state.journal()).stdout.decode())
+    assert (list(known.undo), known.done) == (["instance.b"], {})
 
 
 def test_a_record_that_cannot_be_written_is_no_success(sh, root):
     sh(state.begin("r1"), state.packed("{}"))
     (root / "rollouts/r1/undo/a.json.new").symlink_to("/dev/full")
-    assert sh(state.undo_records("r1", {"a": {}, "b": {}})).returncode != 0
+    assert sh(written.write("r1", {"a": {}, "b": {}})).returncode != 0
     assert not (root / "rollouts/r1/undo/a.json").exists()
 
 
@@ -390,7 +431,7 @@ def test_what_cannot_be_written_leaves_the_old_file(sh, root):
 
 def test_records_are_the_groups_to_change(sh, root):
     sh(state.begin("r1"), state.packed("{}"))
-    sh(state.undo_records("r1", {"a": {}}))
+    sh(written.write("r1", {"a": {}}))
     for path in (root / "rollouts/r1").rglob("*"):
         assert path.stat().st_mode & stat.S_IWGRP, path
 

@@ -226,6 +226,7 @@ SCENARIOS = (
     Scenario("nobody-pinned-drain-mode", fleets.plan(2, drain=Drain("drain", 0.0))),
     Scenario("parked", _parked(fleets.plan(2)), Traffic(6.0, 0.01, 0.8)),
     Scenario("parked-self", _parked(fleets.plan(2, 2, "self"))),
+    Scenario("twice-ahead", _quick(fleets.plan(1, 2, "self"))),
     Scenario("ahead", _quick(fleets.plan(2, 3, "self"))),
     Scenario(
         "ahead-of-one-that-fails", _quick(fleets.plan(2, 3)), bad=("2-web2/app_2",), goes=False

@@ -37,6 +37,31 @@ def test_wherever_the_controller_dies_everything_is_put_back(scenario, mode, cou
     assert tried > 50
 
 
+AHEAD = [scenario for scenario in SCENARIOS if scenario.name.startswith("ahead")]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("scenario", AHEAD, ids=_named)
+def test_a_change_of_what_was_only_recorded_ahead_is_kept(scenario, mode):
+    """Nobody of ours had touched it when the controller died: whoever did was an operator."""
+    waiting = 0
+    for crash in points(scenario.orders()):
+        fleet = scenario.crash(crash, seed=crash.order)
+        mine = [s for s in fleet.servers.values() if s.name in fleet.ahead] if fleet else []
+        if fleet is None or not mine:
+            continue
+        waiting += 1
+        for server in mine:
+            assert (server.admin, server.uweight) == ("ready", 100), "it was touched"
+            fleet.set(server.ref, uweight=7)
+        result = crashing.recover(fleet, mode, seed=crash.order)
+        assert result.finished is not None
+        assert not {server.instance for server in mine} & set(result.finished.broken)
+        assert {server.uweight for server in mine} == {7}
+        assert result.finished.broken or fleet.undo == set()
+    assert waiting > 10
+
+
 SIDE_BY_SIDE = Scenario(
     "side-by-side",
     fleets.plan(3, serial=0, min_capacity=0),
@@ -76,6 +101,7 @@ TWICE = (
     Scenario("edge", fleets.plan(2)),
     Scenario("failing-rolls-back", fleets.plan(2), bad=("2-web2/app_1",), goes=False),
     Scenario("self", fleets.plan(1, 2, "self")),
+    next(scenario for scenario in SCENARIOS if scenario.name == "twice-ahead"),
 )
 
 
