@@ -51,6 +51,7 @@ def test_a_change_of_what_was_only_recorded_ahead_is_kept(scenario, mode):
         if fleet is None or not mine:
             continue
         waiting += 1
+        begun = {s.instance for s in fleet.servers.values() if s.name in fleet.undo}
         for server in mine:
             assert (server.admin, server.uweight) == ("ready", 100), "it was touched"
             fleet.set(server.ref, uweight=7)
@@ -58,6 +59,9 @@ def test_a_change_of_what_was_only_recorded_ahead_is_kept(scenario, mode):
         assert result.finished is not None
         assert not {server.instance for server in mine} & set(result.finished.broken)
         assert {server.uweight for server in mine} == {7}
+        tasks = {t.instance.id: t.task for t in fleet.plans[-1].targets}
+        waited = {server.instance for server in mine} - begun
+        assert {tasks[name] for name in waited} <= {"none", "roll"}, "as one never touched"
         assert result.finished.broken or fleet.undo == set()
     assert waiting > 10
 
