@@ -178,6 +178,37 @@ def test_an_operators_later_weight_outlives_the_controller(fleet):
         set_weight(fleet, "lb1", "web1_app_1", before["lb1", "web1_app_1"][0])
 
 
+def _died_ahead(fleet, on):
+    """The controller is killed while web1/app_2 is recorded and its turn has not come."""
+    for _ in range(5):
+        fleet.at("0.0.1")
+        going = deploy(fleet, "0.0.2")
+        going.until(event="StepFinished", instance="web1/app_2", step="record")
+        going.signal(signal.SIGKILL)
+        going.end()
+        if on("lb1", "ls /var/lib/evenkeel/rollouts/*/ahead/").count("web1_app_2.json"):
+            return
+        fleet.fab("abort", "--force")  # its turn came all the same
+    raise AssertionError("app_1 was always admitted sooner than the controller could be killed")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["resume", "abort", "repair"])
+def test_what_was_only_recorded_ahead_is_its_operators(fleet, on, mode):
+    fleet.at("0.0.1")
+    before = weights(fleet)
+    _died_ahead(fleet, on)
+    set_weight(fleet, "lb1", "web1_app_2", 60)
+    try:
+        done = fleet.fab(mode, "--json", "--force")
+        assert done.code == 0, done.text
+        assert weights(fleet) == before | {("lb1", "web1_app_2"): (60, "0")}
+        assert not on("web1", "ls /var/lib/evenkeel/rollouts/*/undo/").count("app_2")
+        assert "nothing to do" in fleet.fab("abort").out
+    finally:
+        set_weight(fleet, "lb1", "web1_app_2", before["lb1", "web1_app_2"][0])
+
+
 # signals
 
 
