@@ -60,6 +60,7 @@ class Process:
 class Question:
     """What one host is asked."""
 
+    host: str
     services: tuple[Service, ...]
     """Those that run on it."""
     processes: tuple[Process, ...]
@@ -82,6 +83,7 @@ class Question:
                 SHELL / "rollouts.sh",
                 root=state.ROOT,
                 services=" ".join(service.name for service in self.services),
+                own=self.host.replace(".", "[.]"),
             ),
             "say locks",
             state.locks(),
@@ -113,6 +115,7 @@ def questions(
                 found[f"{service.name} {balancer.id}"] = (service, balancer)
     return {
         host: Question(
+            host,
             tuple(runs.get(host, ())),
             tuple(
                 Process(next(iter(found.values()))[1].spec, tuple(found.values()))

@@ -121,6 +121,23 @@ def test_a_project_that_is_not_there_is_not_edited(host):
     assert (project.present, project.edited) == (False, False)
 
 
+@pytest.mark.parametrize(
+    ("hosts", "told"),
+    [
+        (["web0", "web1", "web2"], ("web1",)),
+        (["web1"], ("web1",)),
+        (["web10", "xweb1", "web2"], ()),
+        ([], ()),
+    ],
+)
+def test_of_the_hosts_of_a_rollout_it_tells_whether_it_was_one(host, hosts, told):
+    ended = {"fates": {"web1/app_1": "upgraded"}, "service": "shop", "hosts": hosts,
+             "reason": "web1, [or] so", "verdict": "done", "version": "3.0"}  # fmt: skip
+    rollout(host, "20260101-1-a", ended=dict(sorted(ended.items())))
+    (known,) = ask(host).rollouts
+    assert (known.hosts, known.version, known.verdict) == (told, "3.0", "done")
+
+
 def test_a_docker_that_does_not_answer_says_why(host):
     docker(host, "echo Cannot connect to the Docker daemon >&2; exit 1")
     assert ask(host).docker == "Cannot connect to the Docker daemon"
