@@ -39,7 +39,7 @@ def status(
 ) -> None:
     """What runs where, and what is wrong with it: for people, cron and monitors (exit 0 to 3)."""
     try:
-        from fabfile.status import Flags, run_status
+        from fabfile.jobs.status import Flags, run_status
 
         flags = Flags(service, hosts, inventory, json, nagios, quiet, prometheus, notify, state)
         code = run_status(flags)
@@ -113,7 +113,7 @@ def watch(
 ) -> None:
     """See a rollout that runs in another terminal or on another machine; changes nothing."""
     from fabfile.errors import EvenkeelError
-    from fabfile.watch import Flags, run_watch
+    from fabfile.jobs.watch import Flags, run_watch
 
     try:
         run_watch(Flags(service, inventory, once, wait, json))

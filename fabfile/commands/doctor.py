@@ -21,6 +21,7 @@ def doctor(context: Context, *, service: str, inventory: str, json: bool) -> Non
     Exit 0: nothing worse than hints; 3: risks; 5: problems, a rollout would be refused or lose
     requests; 2: bad input.
     """
-    from fabfile import cli
+    from fabfile.jobs import asked
+    from fabfile.jobs import doctor as job
 
-    end(cli.doctor(cli.inventory_of(inventory), service, hosts_of(context), json=json))
+    end(job.doctor(asked.inventory_of(inventory), service, hosts_of(context), json=json))

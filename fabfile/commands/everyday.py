@@ -32,9 +32,9 @@ def logs(
     inventory: str,
 ) -> None:
     """The logs of all instances, in order of time: fab -H web1,web2 logs --since 10m."""
-    from fabfile import cli, everyday
+    from fabfile.jobs import asked, everyday
 
-    found, hosts, names = cli.inventory_of(inventory), hosts_of(context), instance or ()
+    found, hosts, names = asked.inventory_of(inventory), hosts_of(context), instance or ()
     end(everyday.show_logs(found, hosts, service, names, follow=follow, since=since, tail=tail))
 
 
@@ -53,27 +53,27 @@ def exec_(
     inventory: str,
 ) -> None:
     """Run a command in each instance's container: fab -H web1 exec -- cat /etc/hostname."""
-    from fabfile import cli, everyday
+    from fabfile.jobs import asked, everyday
 
     command = command or remainder_of(context)
-    found = cli.inventory_of(inventory)
+    found = asked.inventory_of(inventory)
     end(everyday.run_inside(found, hosts_of(context), service, instance or (), command))
 
 
 @flagged("service", "inventory", "json", help=EACH)
 def ps(context: Context, *, service: str, inventory: str, json: bool) -> None:
     """Every container of the service: version, digest, state, health, uptime, ports."""
-    from fabfile import cli, everyday
+    from fabfile.jobs import asked, everyday
 
-    end(everyday.ps(cli.inventory_of(inventory), hosts_of(context), service, json=json))
+    end(everyday.ps(asked.inventory_of(inventory), hosts_of(context), service, json=json))
 
 
 @flagged("service", "inventory", "json", help=EACH)
 def servers(context: Context, *, service: str, inventory: str, json: bool) -> None:
     """What every balancer says of the service's servers, in words."""
-    from fabfile import cli, everyday
+    from fabfile.jobs import asked, everyday
 
-    end(everyday.servers(cli.inventory_of(inventory), hosts_of(context), service, json=json))
+    end(everyday.servers(asked.inventory_of(inventory), hosts_of(context), service, json=json))
 
 
 @flagged(
@@ -90,9 +90,9 @@ def drain(
     **flags: Any,
 ) -> None:
     """Take instances out of rotation everywhere until `fab enable`: fab -H web1 drain."""
-    from fabfile import cli, everyday
+    from fabfile.jobs import asked, everyday
 
-    found, hosts = cli.inventory_of(inventory), hosts_of(context)
+    found, hosts = asked.inventory_of(inventory), hosts_of(context)
     end(everyday.drain(found, hosts, service, instance or (), server or (), **flags))
 
 
@@ -107,9 +107,9 @@ def enable(
     **flags: Any,
 ) -> None:
     """Back into rotation at the weight from before; without a choice, all that was drained."""
-    from fabfile import cli, everyday
+    from fabfile.jobs import asked, everyday
 
-    found, hosts = cli.inventory_of(inventory), hosts_of(context)
+    found, hosts = asked.inventory_of(inventory), hosts_of(context)
     end(everyday.enable(found, hosts, service, instance or (), server or (), **flags))
 
 
@@ -122,7 +122,7 @@ def maintenance(
     context: Context, what: str, message: str = "", *, service: str, inventory: str, **flags: Any
 ) -> None:
     """A 503 page for everybody, from every balancer: fab maintenance on, fab maintenance off."""
-    from fabfile import cli, everyday
+    from fabfile.jobs import asked, everyday
 
-    found, hosts = cli.inventory_of(inventory), hosts_of(context)
+    found, hosts = asked.inventory_of(inventory), hosts_of(context)
     end(everyday.maintenance(found, hosts, service, what, message=message, **flags))

@@ -11,9 +11,9 @@ from fabfile.fleet import hosts_of
 @flagged("service", "inventory", "json", name="status", default=True, help={"json": "JSON lines"})
 def lock_status(context: Context, *, service: str, inventory: str, json: bool) -> None:
     """Who holds which lock, since when and why."""
-    from fabfile import cli
+    from fabfile.jobs import asked, locks
 
-    cli.lock_status(cli.inventory_of(inventory), service, hosts_of(context), json=json)
+    locks.status(asked.inventory_of(inventory), service, hosts_of(context), json=json)
 
 
 @flagged(
@@ -25,10 +25,10 @@ def lock_acquire(
     context: Context, message: str = "", *, service: str, lock_wait: str, inventory: str
 ) -> None:
     """Freeze a service: nothing is deployed until `fab lock.release`."""
-    from fabfile import cli
+    from fabfile.jobs import asked, locks
 
-    found = cli.inventory_of(inventory)
-    cli.lock_acquire(found, service, hosts_of(context), message=message, wait=lock_wait)
+    found = asked.inventory_of(inventory)
+    locks.acquire(found, service, hosts_of(context), message=message, wait=lock_wait)
 
 
 @flagged(
@@ -38,6 +38,6 @@ def lock_acquire(
 )  # fmt: skip
 def lock_release(context: Context, *, service: str, force: bool, inventory: str) -> None:
     """End a freeze."""
-    from fabfile import cli
+    from fabfile.jobs import asked, locks
 
-    cli.lock_release(cli.inventory_of(inventory), service, hosts_of(context), force=force)
+    locks.release(asked.inventory_of(inventory), service, hosts_of(context), force=force)

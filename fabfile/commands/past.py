@@ -14,9 +14,9 @@ def history(
     _context: Context, limit: str = "20", *, service: str, inventory: str, json: bool
 ) -> None:
     """What was rolled out before, by whom, and how it ended; from the hosts' own records."""
-    from fabfile import cli
+    from fabfile.jobs import asked, past
 
-    cli.history(cli.inventory_of(inventory), service, limit=limit, rollout="", json=json)
+    past.history(asked.inventory_of(inventory), service, limit=limit, rollout="", json=json)
 
 
 @flagged(
@@ -26,6 +26,6 @@ def history(
 )  # fmt: skip
 def show(_context: Context, rollout: str, *, service: str, inventory: str, json: bool) -> None:
     """One rollout in full: how each instance ended, and why."""
-    from fabfile import cli
+    from fabfile.jobs import asked, past
 
-    cli.history(cli.inventory_of(inventory), service, limit="1", rollout=rollout, json=json)
+    past.history(asked.inventory_of(inventory), service, limit="1", rollout=rollout, json=json)

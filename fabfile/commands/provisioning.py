@@ -43,8 +43,8 @@ def _provision(
     version: str = "",
     drop: bool = False,
 ) -> None:
-    from fabfile import cli
+    from fabfile.jobs import asked, rollouts
 
-    found = cli.inventory_of(inventory)
-    chosen, hosts = cli.chosen(found, service, hosts_of(context))
-    cli.provision(found, chosen, hosts, parts, version, drop=drop, json=json)
+    found = asked.inventory_of(inventory)
+    chosen, hosts = asked.chosen(found, service, hosts_of(context))
+    rollouts.provision(found, chosen, hosts, parts, version, drop=drop, json=json)

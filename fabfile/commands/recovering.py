@@ -43,6 +43,6 @@ def repair(_context: Context, **flags: Any) -> None:
 
 
 def _recover(mode: Recovery, *, service: str, inventory: str, dry_run: bool, **flags: Any) -> None:
-    from fabfile import cli
+    from fabfile.jobs import asked, rollouts
 
-    end(cli.recover(cli.inventory_of(inventory), service, mode, dry=dry_run, **flags))
+    end(rollouts.recover(asked.inventory_of(inventory), service, mode, dry=dry_run, **flags))

@@ -45,9 +45,9 @@ def rollback(context: Context, to: str = "", **flags: Any) -> None:
 )  # fmt: skip
 def restart(context: Context, reason: str = "", **flags: Any) -> None:
     """Every container anew, of the release it has, as a deploy does it: fab -H web1 restart."""
-    from fabfile import cli
+    from fabfile.jobs import asked
 
-    cli.one_of(flags["on_failure"], "--on-failure", ("hold", "continue"))
+    asked.one_of(flags["on_failure"], "--on-failure", ("hold", "continue"))
     _roll(context, "restart", version="", reason=reason or "restart", **flags)
 
 
@@ -59,14 +59,14 @@ def _roll(
     json: bool,
     probe: bool = False,
     dry_run: bool = False,
-    **asked: Any,
+    **flags: Any,
 ) -> None:
-    from fabfile import cli
+    from fabfile.jobs import asked, rollouts
 
-    found = cli.inventory_of(inventory)
-    wish = cli.wish(found, hosts_of(context), back=mode != "deploy", **asked)
+    found = asked.inventory_of(inventory)
+    wish = asked.wish(found, hosts_of(context), back=mode != "deploy", **flags)
     if dry_run:
-        code = cli.plan(found, wish, json=json, mode=mode)
+        code = rollouts.plan(found, wish, json=json, mode=mode)
     else:
-        code = cli.deploy(found, wish, json=json, probe=probe, mode=mode)
+        code = rollouts.deploy(found, wish, json=json, probe=probe, mode=mode)
     end(code)

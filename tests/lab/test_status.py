@@ -19,9 +19,9 @@ from test_rollout import Fleet
 
 from fabfile.checks.fleet.look import questions
 from fabfile.checks.fleet.read import read_host
+from fabfile.jobs.status import Flags, run_status
 from fabfile.lab.images import Images
 from fabfile.remote import state
-from fabfile.status import Flags, run_status
 
 BIN = Path(sys.executable).parent
 PATIENCE = 30.0

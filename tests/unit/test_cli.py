@@ -6,11 +6,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from fabfile import cli
 from fabfile.drivers import deploy as d
 from fabfile.drivers import signals as s
 from fabfile.drivers.signals import STOPPING
 from fabfile.errors import BadInput
+from fabfile.jobs import asked, past
+from fabfile.reports import receivers
 from fabfile.rollout.events import Notice, RolloutFinished
 from tests.unit.drivers import fakes
 from tests.unit.drivers.fakes import plan
@@ -29,11 +30,11 @@ services:
 @pytest.fixture
 def inventory(tmp_path):
     (tmp_path / "hosts.yaml").write_text(YAML)
-    return cli.inventory_of(str(tmp_path / "hosts.yaml"))
+    return asked.inventory_of(str(tmp_path / "hosts.yaml"))
 
 
 def test_flags_change_this_runs_policy_and_leave_the_rest(inventory):
-    wish = cli.wish(
+    wish = asked.wish(
         inventory, ["web2"], version="2.0", serial="1,50%", drain_timeout="5m", on_timeout="wait"
     )
     assert wish.hosts == ("web2",)
@@ -46,7 +47,7 @@ def test_flags_change_this_runs_policy_and_leave_the_rest(inventory):
 
 
 def test_without_hosts_the_whole_group_is_meant(inventory):
-    wish = cli.wish(inventory, [], version="2.0")
+    wish = asked.wish(inventory, [], version="2.0")
     assert (wish.hosts, wish.chosen) == (("web1", "web2"), False)
     assert wish.service == inventory.services["shop"]
 
@@ -68,24 +69,24 @@ def test_without_hosts_the_whole_group_is_meant(inventory):
 )
 def test_a_mistake_in_a_flag_names_it(inventory, flags, what):
     with pytest.raises(BadInput, match=what) as caught:
-        cli.wish(inventory, [], **{"version": "2.0", **flags})
+        asked.wish(inventory, [], **{"version": "2.0", **flags})
     assert caught.value.exit_code == 2
 
 
 def test_an_unknown_host_is_refused(inventory):
     with pytest.raises(BadInput, match="web9"):
-        cli.wish(inventory, ["web9"], version="2.0")
+        asked.wish(inventory, ["web9"], version="2.0")
 
 
 def test_every_rollout_leaves_a_log_beside_the_inventory(inventory, tmp_path, capsys):
-    cli.receivers(inventory, json=False, log="r1")(Notice("hello"))
+    receivers.receivers(inventory, json=False, log="r1")(Notice("hello"))
     assert "hello" in (tmp_path / ".evenkeel/rollouts/r1.jsonl").read_text()
     assert capsys.readouterr().out.endswith("hello\n")
 
 
 def test_a_folder_that_takes_no_log_does_not_stop_a_rollout(inventory, tmp_path, capsys):
     (tmp_path / ".evenkeel").write_text("in the way")
-    cli.receivers(inventory, json=False, log="r1")(Notice("hello"))
+    receivers.receivers(inventory, json=False, log="r1")(Notice("hello"))
     out = capsys.readouterr().out
     assert "no log is kept of this" in out
     assert out.endswith("hello\n")
@@ -244,15 +245,15 @@ def test_a_signal_after_the_first_does_not_break_into_the_tidying_up(run):
 @pytest.mark.parametrize("names", [["lb9"], ["lb1", "lb2,lb9"]])
 def test_a_balancer_that_is_none_is_named_with_those_that_are(names):
     with pytest.raises(BadInput, match=r"--without-balancer: lb9 is none of lb1, lb2"):
-        cli.left_out(fakes.SHOP, names, allow_loss=False)
+        asked.left_out(fakes.SHOP, names, allow_loss=False)
 
 
 def test_balancers_are_left_out_by_name_or_list():
-    found = cli.left_out(fakes.SHOP, ["lb1,lb2"], allow_loss=True)
+    found = asked.left_out(fakes.SHOP, ["lb1,lb2"], allow_loss=True)
     assert found.without == ("lb1", "lb2")
     assert found.balancers_of("web1") == ()
     with pytest.raises(BadInput, match="--allow-loss says nothing without"):
-        cli.left_out(fakes.SHOP, [], allow_loss=True)
+        asked.left_out(fakes.SHOP, [], allow_loss=True)
 
 
 @pytest.mark.parametrize("name", ["deploy", "plan", "rollback", "resume", "abort", "repair"])
@@ -275,4 +276,4 @@ def test_flags_that_may_be_repeated_are_lists_of_whole_names(name):
 @pytest.mark.parametrize("limit", ["0", "-1", "abc", "", "1.5"])
 def test_a_limit_that_is_no_number_is_a_mistake_and_asks_nobody(inventory, limit):
     with pytest.raises(BadInput, match="--limit"):
-        cli.history(inventory, "", limit=limit, rollout="", json=False)
+        past.history(inventory, "", limit=limit, rollout="", json=False)

@@ -5,9 +5,9 @@ import re
 
 import pytest
 
-from fabfile import watch
 from fabfile.drivers.watching import Sight
 from fabfile.errors import BadInput
+from fabfile.jobs import watch
 from fabfile.reports.eventlog import Log
 from fabfile.rollout import events as e
 from fabfile.rollout.history import Past

@@ -6,9 +6,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from fabfile import status
 from fabfile.drivers.status import look
 from fabfile.inventory import loader
+from fabfile.jobs import status
 from fabfile.remote.fake import FakeTransport
 from fabfile.remote.pool import Remotes
 

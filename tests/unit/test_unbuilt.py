@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from fabfile.cli import refuse_unbuilt
 from fabfile.errors import BadInput
 from fabfile.inventory.model import BalancerSpec, Inventory, RolloutPolicy, Service
+from fabfile.jobs.asked import refuse_unbuilt
 
 SHOP = Service("shop", "web", ("web1",), "shop", None, "/srv/shop")
 FLEET = Inventory(Path("/ops/hosts.yaml"), {}, {}, {"shop": SHOP})

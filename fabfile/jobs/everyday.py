@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
 
-from fabfile import cli
 from fabfile.drivers.everyday import inside, listing, logs, picking
 from fabfile.drivers.everyday.maintenance import switch
 from fabfile.drivers.everyday.shifting import BROKEN, Shifting
@@ -20,6 +19,7 @@ from fabfile.drivers.wish import with_flags
 from fabfile.errors import BadInput
 from fabfile.inventory.model import Instance, Inventory, Service
 from fabfile.inventory.values import parse_duration
+from fabfile.jobs import asked
 from fabfile.remote.pool import Remotes
 from fabfile.reports import servers_view
 from fabfile.reports.prefixed import Prefixed
@@ -106,7 +106,7 @@ def ps(inventory: Inventory, hosts: Sequence[str], service: str, *, json: bool) 
     """Print every container of the service."""
     from fabfile.checks.fleet import listing as view
 
-    found, chosen = cli.chosen(inventory, service, hosts)
+    found, chosen = asked.chosen(inventory, service, hosts)
     with Remotes(inventory) as remotes, _reading():
         listed, problems = listing.containers(found, chosen, remotes)
         _print(map(view.as_json, listed) if json else view.lines(listed))
@@ -115,7 +115,7 @@ def ps(inventory: Inventory, hosts: Sequence[str], service: str, *, json: bool) 
 
 def servers(inventory: Inventory, hosts: Sequence[str], service: str, *, json: bool) -> int:
     """Print what every balancer of the service says of its servers."""
-    found, chosen = cli.chosen(inventory, service, hosts)
+    found, chosen = asked.chosen(inventory, service, hosts)
     if not found.balancers:
         raise BadInput(f"{found.name} has no balancers")
     with Remotes(inventory) as remotes, _reading():
@@ -141,10 +141,10 @@ def drain(
     """Take instances out of rotation until they are enabled; returns the exit code."""
     if not (hosts or picking.split([*instances, *servers])):
         raise BadInput("say which: fab -H web1 drain, or --instance app_2, or --server NAME")
-    found, chosen = cli.chosen(inventory, service, hosts)
+    found, chosen = asked.chosen(inventory, service, hosts)
     policy = {
         "timeout": parse_duration(drain_timeout, "--drain-timeout") if drain_timeout else None,
-        "on_timeout": cli.one_of(on_timeout, "--on-timeout", ("cut", "abort", "wait")),
+        "on_timeout": asked.one_of(on_timeout, "--on-timeout", ("cut", "abort", "wait")),
     }
     found = with_flags(found, drain=policy, policy={})
     return _shift(
@@ -169,7 +169,7 @@ def enable(
     json: bool,
 ) -> int:
     """Put instances back into rotation; 0 only when they are up at their weight everywhere."""
-    found, chosen = cli.chosen(inventory, service, hosts)
+    found, chosen = asked.chosen(inventory, service, hosts)
     named = bool(hosts or picking.split([*instances, *servers]))
     return _shift(
         inventory,
@@ -194,8 +194,8 @@ def maintenance(
     """The 503 page on or off; returns the exit code."""
     if what not in ("on", "off"):
         raise BadInput(f"maintenance {what or '?'}: say fab maintenance on, or off")
-    found, chosen = cli.chosen(inventory, service, hosts)
-    cli.refuse_unbuilt(inventory, found)
+    found, chosen = asked.chosen(inventory, service, hosts)
+    asked.refuse_unbuilt(inventory, found)
     wait = parse_duration(lock_wait, "--lock-wait") if lock_wait else 0.0
     out = receivers(inventory, json=json)
     with Remotes(inventory) as remotes, terminated():
@@ -212,7 +212,7 @@ def _shift(
     json: bool,
     reason: str = "",
 ) -> int:
-    cli.refuse_unbuilt(inventory, service)
+    asked.refuse_unbuilt(inventory, service)
     wait = parse_duration(lock_wait, "--lock-wait") if lock_wait else 0.0
     out = receivers(inventory, json=json)
     with Remotes(inventory) as remotes, terminated():
@@ -228,7 +228,7 @@ def _shift(
 def _instances(
     inventory: Inventory, hosts: Sequence[str], service: str, names: Sequence[str]
 ) -> tuple[Service, tuple[Instance, ...]]:
-    found, chosen = cli.chosen(inventory, service, hosts)
+    found, chosen = asked.chosen(inventory, service, hosts)
     return found, picking.instances(found, chosen, names)
 
 
