@@ -22,7 +22,7 @@ from fabfile.drivers.combiner import Combiner
 from fabfile.drivers.locks import check_fence
 from fabfile.errors import EvenkeelError, OutcomeUnknown, RemoteError
 from fabfile.inventory.model import Balancer, Service
-from fabfile.remote import state
+from fabfile.remote import records, state
 from fabfile.remote.base import Command, Lines
 from fabfile.remote.pool import Remotes, Urgent
 
@@ -32,7 +32,7 @@ Fence = Callable[[str, Iterable[str], str], str]
 Answer = TypeVar("Answer")
 
 NO_CONDITIONS: Mapping[str, tuple[AsLeft, ...]] = {}
-NOTHING_FIRST: Mapping[str, str] = {}
+NOTHING_OPENED: Mapping[str, tuple[str, ...]] = {}
 POLL_TIMEOUT = 10.0
 CHANGE_TIMEOUT = 20.0
 """Deadlines in seconds of one question and of one change."""
@@ -62,9 +62,10 @@ class Change:
     only_if: tuple[AsLeft, ...] = ()
     servers: frozenset[str] | None = None
     """Those whose reading is wanted; ``None``: of all."""
-    first: str = ""
-    """Shell that goes before, on the balancer's host and under the same locks. Where that fails
-    nothing is sent; it has to bear being said again."""
+    opens: tuple[str, ...] = ()
+    """Names of records that were written ahead, and count from the moment before it is sent."""
+    rollout: str = ""
+    """Whose records these are."""
 
 
 def _merged(batch: Sequence[Change]) -> Change:
@@ -75,7 +76,8 @@ def _merged(batch: Sequence[Change]) -> Change:
         tuple(command for change in batch for command in change.commands),
         tuple(server for change in batch for server in change.only_if),
         None if None in wanted else whole,
-        "".join(change.first for change in batch),
+        tuple(name for change in batch for name in change.opens),
+        next((change.rollout for change in batch if change.opens), ""),
     )
 
 
@@ -224,7 +226,8 @@ class BalancerHand:
             servers=wanted.servers,
         )
         keys = [backend_key(self.balancer)]
-        script = self._fence(self.balancer.host, keys, wanted.first + effect)
+        effect = records.opening(wanted.rollout, wanted.opens, effect, shell.CHANGED)
+        script = self._fence(self.balancer.host, keys, effect)
         text = self._run(script, "; ".join(wanted.commands)[:200], CHANGE_TIMEOUT)
         try:
             change.check_change(self.balancer.id, wanted.commands, text)
@@ -292,15 +295,18 @@ class Pool:
         commands: Mapping[str, Sequence[str]],
         only_if: Mapping[str, tuple[AsLeft, ...]] = NO_CONDITIONS,
         servers: frozenset[str] | None = None,
-        first: Mapping[str, str] = NOTHING_FIRST,
+        opens: Mapping[str, tuple[str, ...]] = NOTHING_OPENED,
+        rollout: str = "",
     ) -> dict[str, BackendReading | EvenkeelError]:
         """Send each balancer its commands; what each shows afterwards, or what went wrong.
 
         ``only_if``: how servers have to stand for that, by balancer. ``servers``: only what these
-        show is asked for. ``first``: shell that goes before, by balancer.
+        show is asked for. ``opens``: records of ``rollout`` that count from then, by balancer.
         """
         wanted = {
-            name: Change(tuple(lines), tuple(only_if.get(name, ())), servers, first.get(name, ""))
+            name: Change(
+                tuple(lines), tuple(only_if.get(name, ())), servers, opens.get(name, ()), rollout
+            )
             for name, lines in commands.items()
         }
         return self._each({n: partial(self._alone, self.hands[n], w) for n, w in wanted.items()})

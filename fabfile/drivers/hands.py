@@ -51,6 +51,8 @@ MOST_BESIDE = 64
 """Looks that go on beside records at a time."""
 
 Answers = Mapping[str, BackendReading | EvenkeelError]
+Written = dict[str, object]
+"""One record, as it is written."""
 Effects = Mapping[str, tuple[frozenset[str], str]]
 """By host: the locks an effect needs, and the effect."""
 
@@ -174,7 +176,7 @@ class Hands:
         mine = replace(target, servers=(now,))
         host = self._pool.hands[now.ref.balancer].balancer.host
         keys, named = self._records(mine)[host]
-        own = {name: record for name, record in named.items() if name.startswith("server.")}
+        own = {n: {**r, "changed": True} for n, r in named.items() if n.startswith("server.")}
         effect = records.write(self._plan.journal, own, ahead=target.instance.id in self._ahead)
         script = self._locks.fence(host, keys, effect)
         result = self._remotes.get(host).run(Command(script, label="record"))
@@ -240,17 +242,17 @@ class Hands:
             for host, (keys, parts) in merged.items()
         }
 
-    def _records(self, target: Target) -> dict[str, tuple[set[str], dict[str, object]]]:
+    def _records(self, target: Target) -> dict[str, tuple[set[str], dict[str, Written]]]:
         """What to write, by host: the locks it needs, and records by name."""
         return records_of(target, self._service, self._pool)
 
 
 def records_of(
     target: Target, service: Service, pool: Pool
-) -> dict[str, tuple[set[str], dict[str, object]]]:
+) -> dict[str, tuple[set[str], dict[str, Written]]]:
     """What is written down of ``target``, by host: the locks it needs, and records by name."""
     instance = target.instance
-    found: dict[str, tuple[set[str], dict[str, object]]] = {
+    found: dict[str, tuple[set[str], dict[str, Written]]] = {
         instance.host: (
             {compose.project_key(service)},
             {

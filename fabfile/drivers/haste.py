@@ -38,6 +38,7 @@ FLOCK_WAIT = 2
 """Seconds an effect of ours that is at work may take to end."""
 HEALTH_WAIT = 1.5
 """Seconds to be found healthy in."""
+UNCLOSED = "; its record could not be closed"
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,8 @@ class Haste:
         project, *balancers = self._claims(target)
         if self._is_only_recorded(name):
             # What its servers show is not of our doing.
-            note = _closed(target, project, mine, hands)
+            every = all(mine.holds(claim.host, claim.key) for claim in (project, *balancers))
+            note = _closed(target, project, mine, hands) if every else UNCLOSED
             return Left(name, True, f"was not out of rotation yet{note}")
         missing = [claim.host for claim in balancers if not mine.holds(claim.host, claim.key)]
         if missing:
@@ -169,7 +171,7 @@ def _closed(target: Target, project: Claim, mine: Locks, hands: Hands) -> str:
     closed = mine.holds(project.host, project.key) and not isinstance(
         hands.do(Record(target, "restored")), Failed
     )
-    return "" if closed else "; its record could not be closed"
+    return "" if closed else UNCLOSED
 
 
 def _start(do: Callable[..., object], *args: object) -> threading.Thread:

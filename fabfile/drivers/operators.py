@@ -79,13 +79,25 @@ class Operators:
         target = self.target(target)
         for record, seen, process in _answered(target, answers):
             shown = self._shown.get(record.ref)
-            if shown is None or shown.process != process:
+            if shown is None:
+                self._look_first(target, record, seen, process)
+                continue
+            if shown.process != process:
                 continue
             uweight = seen.uweight if seen.uweight != shown.uweight else record.uweight
             admin = seen.admin if seen.admin != shown.admin else record.admin
             self._keep(target, record, uweight, admin)
             self._shown[record.ref] = _Shown(seen.uweight, seen.admin, process, seen)
         return self.target(target)
+
+    def _look_first(
+        self, target: Target, record: ServerRecord, seen: ServerReading, process: int
+    ) -> None:
+        """No order of ours was ever read back: one that takes requests got none, since the first
+        that any server gets ends that."""
+        fresh = target.instance.id in self._fresh and process == record.process
+        if fresh and seen.admin == "ready" and seen.uweight > 0:
+            self._keep(target, record, seen.uweight, seen.admin)
 
     def _keep(self, target: Target, record: ServerRecord, uweight: int, admin: Admin) -> None:
         if (uweight, admin) == (record.uweight, record.admin):

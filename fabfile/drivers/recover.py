@@ -302,7 +302,12 @@ class Taker:
             for host, mine in names.items()
         }
         results = everywhere(self._remotes, scripts, "forget records", LOOK_TIMEOUT)
-        refuse([failed(result) for result in results.values() if not result.ok])
+        for result in results.values():
+            check_fence(result)
+        refuse(
+            [failed(result) for result in results.values() if not result.ok],
+            "no server was touched yet",
+        )
 
     def _write(self, plan: Plan, number: int) -> None:
         """Fenced: a recovery that slept through its own replacement must not have the last word."""

@@ -270,15 +270,15 @@ class Rotation:
         opens: bool = False,
     ) -> Answers:
         lines: dict[str, list[str]] = {}
-        first: dict[str, str] = {}
+        opened: dict[str, tuple[str, ...]] = {}
         for record in target.servers:
             ref = record.ref
             lines.setdefault(ref.balancer, []).extend(commands(record))
             if opens:
                 name = records.of_server(ref.backend, ref.server)
-                before = first.get(ref.balancer, "")
-                first[ref.balancer] = before + records.open_now(self._journal, [name])
-        answers = self._pool.change(lines, only_if, standing.asked(target)[1], first)
+                opened[ref.balancer] = (*opened.get(ref.balancer, ()), name)
+        servers = standing.asked(target)[1]
+        answers = self._pool.change(lines, only_if, servers, opened, self._journal)
         self._operators.ordered(target, answers)
         return answers
 

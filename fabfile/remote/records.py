@@ -11,10 +11,14 @@ Builders return shell text and run nothing. ``remote.state`` says what lies wher
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 from fabfile.remote import state
 from fabfile.remote.quoting import q
+from fabfile.remote.scripts import script
+
+SHELL = Path(__file__).parent / "shell"
 
 
 def of_instance(service: str, instance: str) -> str:
@@ -27,8 +31,13 @@ def of_server(backend: str, server: str) -> str:
     return f"server.{backend}.{server}"
 
 
+def _path(rollout: str) -> str:
+    return f"{state.ROOT}/rollouts/{rollout}"
+
+
 def _folder(rollout: str) -> str:
-    return f"{state.ROOT}/rollouts/{q(rollout)}"
+    """As a shell word."""
+    return q(_path(rollout))
 
 
 def write(rollout: str, records: Mapping[str, object], *, ahead: bool = False) -> str:
@@ -49,18 +58,22 @@ def _written(folder: str, name: str, text: str, waits: bool) -> str:
     return written if waits else f"{written} && rm -f {folder}/ahead/{q(name)}.json"
 
 
-def open_now(rollout: str, names: Iterable[str]) -> str:
-    """Their servers are about to be touched: what was written ahead counts from here on.
+def opening(rollout: str, names: Sequence[str], effect: str, unless: int) -> str:
+    """``effect``, which touches the servers of these records: what was written ahead counts from
+    the moment before it.
 
-    May be said again; ends with 71, and nothing may be touched, where it can't be done.
+    Where it ends with ``unless`` it has touched nothing, and all is as it was. May be said again.
+    Ends with 71, and nothing is touched, where one of them was never written or can't be opened.
     """
-    folder = _folder(rollout)
-    return "".join(
-        f"if [ -e {folder}/ahead/{q(name)}.json ]; then"
-        f" mv -f {folder}/ahead/{q(name)}.json {folder}/undo/{q(name)}.json"
-        f" && sync {folder}/undo {folder}/ahead || exit 71; fi\n"
-        for name in names
-    )
+    if not names:
+        return effect
+    return f"""{script(SHELL / "open.sh", at=_path(rollout), names=names)}(
+{effect}
+)
+ek_code=$?
+[ $ek_code -ne {unless} ] || ek_unopen
+exit $ek_code
+"""
 
 
 def close(rollout: str, names: Iterable[str]) -> str:

@@ -175,7 +175,8 @@ def _decided(plan: Plan, target: Target, found: Found) -> Target:
     if instance is None:
         # Nobody knows what it runs, so only a repair may pass it over, and only where every
         # balancer says that it left nothing out of rotation.
-        closed = {found.server(ref).record for ref in target.refs} <= {"done", "absent"}
+        records = {found.server(ref).record for ref in target.refs}
+        closed = records <= {"done", "absent", "ahead"}
         passed = plan.mode == "repair" and target.servers and closed
         return replace(target, task="none" if passed else "stay")
     decide = _task_of_open if found.is_open(target) else _task_of_closed

@@ -28,13 +28,15 @@ UnusableKind = Literal[
     "reload",
 ]
 
+CHANGED = 95
+"""A server is not as somebody left it: nothing was sent."""
 EXIT_CODES: dict[int, UnusableKind] = {
     90: "no-socat",
     91: "no-socket",
     92: "permission",
     93: "not-running",
     94: "container",
-    95: "changed",
+    CHANGED: "changed",
     96: "refused",
     97: "state-file",
     98: "config",

@@ -100,9 +100,16 @@ def _home(plan: Plan, target: Target, aimed: Target) -> Lane:
 
     if plan.mode == "abort":
         return come_home(aimed, again, _nothing_else)
-    return come_home(
-        aimed, again, lambda problem: fall_back(aimed, plan.drain, problem), hooks=plan.hooks
-    )
+    return come_home(aimed, again, lambda problem: _go_back(aimed, plan, problem), hooks=plan.hooks)
+
+
+def _go_back(target: Target, plan: Plan, problem: Failed) -> Lane:
+    """Its earlier release; some of its servers may be out of rotation and others never touched, so
+    that all of them are recorded first."""
+    recorded = yield Record(target, "undo")
+    if isinstance(recorded, Failed):
+        return broken(problem, recorded)
+    return (yield from fall_back(target, plan.drain, problem))
 
 
 def _aimed(plan: Plan, target: Target) -> Target:

@@ -86,7 +86,7 @@ class FakePool:
     def __init__(self, service=SHOP, *, pins=True, parks=False, **shows):
         self.shows = {name: list(states) for name, states in shows.items()}
         self.changes = []
-        self.firsts = []
+        self.opened = []
         self.changed = set()
         self.findings = []
         self.closed = False
@@ -122,10 +122,10 @@ class FakePool:
         self.reads += 1
         return {name: self._show(name) for name in (self.shows if ids is None else ids)}
 
-    def change(self, commands, only_if=None, servers=None, first=None):
+    def change(self, commands, only_if=None, servers=None, opens=None, rollout=""):
         """``changed``: balancers where a server is not as somebody left it, once."""
         sent = {n: lines for n, lines in commands.items() if not self._is_changed(n, only_if)}
-        self.firsts.append(dict(first or {}))
+        self.opened.append(dict(opens or {}))
         self.changes.append({name: list(lines) for name, lines in sent.items()})
         answers = {name: self._show(name) for name in sent}
         refused = {n: Unusable(f"{n}: changed", "changed") for n in commands if n not in sent}

@@ -353,9 +353,6 @@ def test_one_that_is_changed_after_its_record_as_well(fleet):
     assert pool.changes[-1]["lb1"][0] == "set server shop/web1_app_1 weight 40"
 
 
-OPENS = "mv -f /var/lib/evenkeel/rollouts/r1/ahead/server.shop.web1_app_1.json"
-
-
 def test_the_command_that_takes_a_server_out_opens_what_was_recorded_ahead(fleet):
     both = target(record("lb1"), record("lb2"))
     pool = FakePool(lb1=[server(), OUT], lb2=[server(), OUT])
@@ -366,10 +363,10 @@ def test_the_command_that_takes_a_server_out_opens_what_was_recorded_ahead(fleet
         assert "ahead/server.shop.web1_app_1.json.new" in fleet[name].scripts[0]
         assert "undo/" not in fleet[name].scripts[0]
     assert hands.do(s.TakeOut(both, opens=True)) == s.Done()
-    (first,) = pool.firsts
-    assert all(OPENS in first[name] for name in ("lb1", "lb2"))
+    name = ("server.shop.web1_app_1",)
+    assert pool.opened == [{"lb1": name, "lb2": name}]
     assert hands.do(s.TakeOut(both)) == s.Done()
-    assert pool.firsts[-1] == {}, "nothing of it was recorded ahead"
+    assert pool.opened[-1] == {}, "nothing of it was recorded ahead"
 
 
 def test_what_somebody_changed_before_its_turn_counts_no_sooner_than_the_rest(fleet):
@@ -382,6 +379,23 @@ def test_what_somebody_changed_before_its_turn_counts_no_sooner_than_the_rest(fl
     assert hands.do(s.TakeOut(target(), opens=True)) == s.Done()
     assert written(fleet)[-1]["uweight"] == 30
     assert "undo/server.shop.web1_app_1.json.new" in fleet["lb1"].scripts[-1], "it is being touched"
+
+
+def test_what_somebody_changed_where_no_order_arrived_is_not_put_back(fleet):
+    both = target(record("lb1"), record("lb2"))
+    silent = RemoteError("lb2", "no answer")
+    for theirs, comes in (
+        (server(uweight=40), 40),  # an operator's
+        (server(uweight=0), 100),  # it may be our own order
+        ((server(uweight=40), 9), 100),  # a reload's
+    ):
+        pool = FakePool(lb1=[server(), OUT], lb2=[server(), silent, theirs])
+        hands = made(fleet, pool, plan(both))
+        hands.do(s.Record(both, "ahead"))
+        assert isinstance(hands.do(s.TakeOut(both, opens=True)), s.Failed)
+        hands.do(s.Restore(both))
+        assert f"set server shop/web1_app_1 weight {comes}" in pool.changes[-1]["lb2"]
+        assert "set server shop/web1_app_1 weight 100" in pool.changes[-1]["lb1"]
 
 
 def test_what_is_drained_on_one_balancer_is_not_taken_for_somebodys_will(fleet):

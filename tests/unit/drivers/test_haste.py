@@ -94,6 +94,14 @@ def test_what_was_only_recorded_is_not_touched_however_it_is(tmp_path, monkeypat
     assert any("done/server.shop" in script for script in world.fleet["lb1"].scripts)
 
 
+def test_one_that_was_only_recorded_was_not_out_though_its_balancer_hangs(world):
+    world.busy.add(BACKEND)
+    world.out(s.Record(target(), "ahead"))
+    left = world.let_go()
+    assert (left.back, left.text) == (True, f"was not out of rotation yet{haste.UNCLOSED}")
+    assert world.pool.changes == []
+
+
 def test_an_ill_container_stays_in_maint(world):
     world.fleet["web1"].on("steady_for", "/ping does not answer\n", exit_code=69)
     world.out()

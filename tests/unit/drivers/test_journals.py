@@ -164,6 +164,13 @@ def test_a_damaged_record_gives_way_to_what_the_plan_says(text, what):
     assert json.loads(damage.text) == SERVER
 
 
+def test_what_an_operator_was_seen_to_change_is_no_damage():
+    theirs = {**SERVER, "uweight": 7, "changed": True}
+    assert found_of("lb1", "server.shop.web1_app_1", json.dumps(theirs)) == []
+    (damage,) = found_of("lb1", "server.shop.web1_app_1", json.dumps({**theirs, "uweight": 700}))
+    assert "was changed" in damage.what
+
+
 def test_an_instances_record_goes_back_to_the_release_of_the_plan():
     (damage,) = found_of("web1", "instance.shop.app_1", "{", folder="done")
     assert (damage.file, json.loads(damage.text)) == ("done/instance.shop.app_1.json", INSTANCE)

@@ -377,14 +377,18 @@ def test_undo_records_move_to_done(sh, root):
 
 def test_what_is_written_ahead_counts_from_when_it_is_opened(sh, root):
     sh(state.begin("r1"), state.packed("{}"))
-    server, instance = "server.app.it's", "instance.app"
+    server, instance = "server.app.web1_app-1", "instance.app"
     assert (
         sh(written.write("r1", {server: {"weight": 1}, instance: {}}, ahead=True)).returncode == 0
     )
     (known,) = state.parse_journal(sh(state.journal()).stdout.decode())
     assert (list(known.undo), list(known.ahead)) == ([instance], [server])
-    for _ in range(2):
-        assert sh(written.open_now("r1", [server]) + "echo sent").stdout == b"sent\n"
+    assert sh(written.opening("r1", [server], "exit 95", 95)).returncode == 95
+    (known,) = state.parse_journal(sh(state.journal()).stdout.decode())
+    assert (list(known.undo), list(known.ahead)) == ([instance], [server]), "nothing was touched"
+    for code in (0, 96, 95):
+        done = sh(written.opening("r1", [server], f"echo sent; exit {code}", 95))
+        assert (done.returncode, done.stdout) == (code, b"sent\n")
         (known,) = state.parse_journal(sh(state.journal()).stdout.decode())
         assert (sorted(known.undo), known.ahead) == ([instance, server], {})
     assert json.loads(known.undo[server]) == {"weight": 1}
@@ -394,8 +398,9 @@ def test_nothing_follows_a_record_that_could_not_be_opened(sh, root):
     sh(state.begin("r1"), state.packed("{}"))
     sh(written.write("r1", {"server.app.a": {}}, ahead=True))
     (root / "rollouts/r1/undo").rmdir()
-    done = sh(written.open_now("r1", ["server.app.a"]) + "echo sent")
-    assert (done.returncode, done.stdout) == (71, b"")
+    for name in ("server.app.a", "server.app.nobody-wrote-this"):
+        done = sh(written.opening("r1", [name], "echo sent", 95))
+        assert (done.returncode, done.stdout) == (71, b"")
 
 
 @pytest.mark.parametrize("end", [written.close, lambda *a: written.write(a[0], {a[1][0]: {}})])

@@ -126,6 +126,46 @@ def test_a_change_on_a_server_that_is_recorded_as_ours_is_not_an_operators():
     assert fleets.state(fleet)[ours] == (100, "ready")
 
 
+HALF = {"open-ahead": ("open", "ahead"), "ahead-done": ("ahead", "done"), "open": ("open", "done")}
+
+
+@pytest.mark.parametrize("then", MODES)
+@pytest.mark.parametrize("first", HALF.values(), ids=HALF)
+def test_what_a_way_back_was_about_to_take_out_is_recorded_before_it_is_shut(first, then):
+    """app_2 runs a release that no balancer takes in, and one of its two servers was never
+    touched: whoever takes over shuts both, and may die as well."""
+    scenario = Scenario(
+        "half", crashing._quick(fleets.plan(1, 2)), like={"2-web1/app_2": fleets.UNSEEN}
+    )
+    tried = 0
+    for number in range(1, 140):
+        fleet = _half_out(scenario, first)
+        if crashing.recover(fleet, "resume", crash=Crash(number, "done")).finished is None:
+            tried += 1
+            ended = crashing.recover(fleet, then).finished
+            assert set(fleets.state(fleet).values()) == {(100, "ready")}, number
+            assert ended is not None
+            assert ended.broken or fleet.undo == set()
+    assert tried > 10
+
+
+def _half_out(scenario: Scenario, records: tuple[str, str]) -> Fleet:
+    fleet = scenario.fleet()
+    fleet.plans.append(scenario.plan)
+    for target in scenario.plan.targets:
+        container = fleet.containers[target.instance.id]
+        container.release = container.meant = target.wanted
+        fleet.done |= {target.instance.id, *(s.name for s in fleet.of_instance[container.instance])}
+    name = scenario.plan.targets[1].instance.id
+    fleet.undo.add(name)
+    for server, record in zip(fleet.of_instance[name], records, strict=True):
+        {"open": fleet.undo, "ahead": fleet.ahead, "done": fleet.done}[record].add(server.name)
+        if record == "open":
+            fleet.set(server.ref, 0, "maint")
+        fleet.mark(server, up=False)
+    return fleet
+
+
 def test_a_recovery_keeps_its_records_with_the_rollout_and_never_with_itself():
     found = died(TAKEN_OUT).found()
     first = replan(found, "abort", "r1", owner="ann", reason="wrong version")
