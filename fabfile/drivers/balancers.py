@@ -240,7 +240,7 @@ class BalancerHand:
         host = self.balancer.host
         result = self._remotes.get(host).run(Command(script, timeout=timeout, label=label))
         if result.exit_code is None:
-            raise OutcomeUnknown(host, f"the connection broke during: {label}")
+            raise OutcomeUnknown(host, f"{label}: {result.tail(1) or 'the connection broke'}")
         check_fence(result)
         problem: EvenkeelError | None = shell.problem(self.balancer.id, result)
         if problem is None and not result.ok:

@@ -86,6 +86,9 @@ class Hands:
         """By instance: what has an undo record that is not done yet."""
         self._ahead: set[str] = set()
         """Instances whose servers' records were written ahead, and do not count yet."""
+        self._frozen = {record.ref: record for t in plan.targets for record in t.servers}
+        self.touched: set[str] = set()
+        """Instances for which more was begun than to record them, since that was closed last."""
         self.doing: dict[str, Step] = {}
         """By instance: the step that was begun last."""
         self._shared_records: Combiner[Effects, dict[str, Result]] = Combiner(self._write_records)
@@ -117,6 +120,8 @@ class Hands:
         self.doing[step.target.instance.id] = step
         if self._halted:  # looked at after it was said what is begun: whoever halts reads that
             return Failed("it was told to stop at once")
+        if not isinstance(step, Record):
+            self.touched.add(step.target.instance.id)
         try:
             return self._methods[type(step)](step)
         except EvenkeelError as error:
@@ -165,6 +170,7 @@ class Hands:
         if not begins:
             self.open.pop(instance.id, None)
             self._ahead.discard(instance.id)
+            self.touched.discard(instance.id)
         return outcome
 
     def _changed(self, target: Target, was: ServerRecord, now: ServerRecord) -> None:
@@ -176,7 +182,7 @@ class Hands:
         mine = replace(target, servers=(now,))
         host = self._pool.hands[now.ref.balancer].balancer.host
         keys, named = self._records(mine)[host]
-        own = {n: {**r, "changed": True} for n, r in named.items() if n.startswith("server.")}
+        own = {name: record for name, record in named.items() if name.startswith("server.")}
         effect = records.write(self._plan.journal, own, ahead=target.instance.id in self._ahead)
         script = self._locks.fence(host, keys, effect)
         result = self._remotes.get(host).run(Command(script, label="record"))
@@ -243,8 +249,16 @@ class Hands:
         }
 
     def _records(self, target: Target) -> dict[str, tuple[set[str], dict[str, Written]]]:
-        """What to write, by host: the locks it needs, and records by name."""
-        return records_of(target, self._service, self._pool)
+        """What to write, by host: the locks it needs, and records by name. One that differs from
+        the plan, because an operator wanted it so, says that: else it would pass for damaged."""
+        found = records_of(target, self._service, self._pool)
+        for record in target.servers:
+            frozen = self._frozen.get(record.ref, record)
+            if (record.uweight, record.admin) != (frozen.uweight, frozen.admin):
+                host = self._pool.hands[record.ref.balancer].balancer.host
+                named = found[host][1]
+                named[records.of_server(record.ref.backend, record.ref.server)]["changed"] = True
+        return found
 
 
 def records_of(

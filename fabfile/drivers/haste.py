@@ -148,9 +148,7 @@ class Haste:
 
     def _is_only_recorded(self, name: str) -> bool:
         """Nobody of ours has touched it: it waited for its turn."""
-        last = self._hands.doing.get(name)
-        recorded = isinstance(last, Record) and last.progress in ("ahead", "undo")
-        return recorded and self._planned[name].task == "roll" and name not in self._hands.put
+        return self._planned[name].task == "roll" and name not in self._hands.touched
 
     def _ill(self, target: Target, release: Release | None) -> str:
         """Why it may not return; empty: it is healthy this very moment."""

@@ -1,8 +1,9 @@
 """An unfinished rollout's journal, as it lies on all its hosts: what of it can be believed.
 
 A file may be cut short, edited by hand or written by a later Evenkeel. The plan is on every host,
-so one that can be read is enough; a record says the same as the plan, so that one can be written
-anew. Nothing here looks at a host. See ``drivers.recover``, which does.
+so one that can be read is enough; a record says the same as the plan (or that an operator changed
+the server), so that one can be written anew. Nothing here looks at a host; ``drivers.recover``
+does.
 """
 
 from __future__ import annotations
@@ -251,8 +252,9 @@ def _wrong(text: str, wanted: Any, weights: set[tuple[str, str, object, object]]
 
 
 def _may_be(raw: Mapping[str, object]) -> bool:
-    uweight, admin = raw.get("uweight"), raw.get("admin")
-    return isinstance(uweight, int) and 0 <= uweight <= 256 and admin in get_args(Admin)
+    uweight, process = raw.get("uweight"), raw.get("process")
+    numbers = type(uweight) is int and 0 <= uweight <= 256 and type(process) is int
+    return numbers and raw.get("admin") in get_args(Admin)
 
 
 def _known(said: tuple[object, ...], weights: set[tuple[str, str, object, object]]) -> bool:

@@ -38,6 +38,8 @@ class Operators:
         self._fresh = fresh
         self._kept: dict[ServerRef, ServerRecord] = {}
         self._shown: dict[ServerRef, _Shown] = {}
+        self._process: dict[ServerRef, int] = {}
+        """Whose process it was when it was looked at before its first order."""
 
     def learn(self, other: Operators) -> None:
         """Know all that ``other`` knows."""
@@ -60,7 +62,8 @@ class Operators:
 
     def untouched(self, target: Target, answers: Answers) -> Target:
         """Nobody of ours has touched ``target`` yet: what is there now is what has to come back."""
-        for record, seen, _ in _answered(target, answers):
+        for record, seen, process in _answered(target, answers):
+            self._process[record.ref] = process
             self._keep(target, record, seen.uweight, seen.admin)
         return self.target(target)
 
@@ -95,8 +98,13 @@ class Operators:
     ) -> None:
         """No order of ours was ever read back: one that takes requests got none, since the first
         that any server gets ends that."""
-        fresh = target.instance.id in self._fresh and process == record.process
-        if fresh and seen.admin == "ready" and seen.uweight > 0:
+        same = process == self._process.get(record.ref, record.process)
+        if (
+            target.instance.id in self._fresh
+            and same
+            and seen.admin == "ready"
+            and seen.uweight > 0
+        ):
             self._keep(target, record, seen.uweight, seen.admin)
 
     def _keep(self, target: Target, record: ServerRecord, uweight: int, admin: Admin) -> None:

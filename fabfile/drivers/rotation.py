@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterable, Mapping
 from fabfile.balancers.haproxy import change
 from fabfile.balancers.model import ServerRecord, ServerRef
 from fabfile.drivers import standing
-from fabfile.drivers.balancers import NO_CONDITIONS, Pool
+from fabfile.drivers.balancers import Pool
 from fabfile.drivers.operators import Operators
+from fabfile.drivers.orders import Orders
 from fabfile.drivers.standing import Answers, Servers
 from fabfile.inventory.model import DrainMode
-from fabfile.remote import records
 from fabfile.rollout.events import StepProgress
 from fabfile.rollout.plan import Target
 from fabfile.rollout.steps import (
@@ -60,7 +60,7 @@ class Rotation:
         self._pool = pool
         self._progress = progress
         self._operators = operators
-        self._journal = journal
+        self._orders = Orders(pool, operators, journal)
         self._mode = mode
         self._after_order: dict[str, tuple[Servers, Answers]] = {}
         """What the last order of each instance was read back as: an await's first look."""
@@ -68,7 +68,7 @@ class Rotation:
     def take_out(self, step: TakeOut) -> Outcome:
         """Weight 0 or state drain, judged by what is read back.
 
-        What has never been touched has to stand as it was recorded; otherwise somebody has changed
+        It has to stand as it was recorded, or as it was seen last; otherwise somebody has changed
         it since, and theirs is written down first.
         """
 
@@ -80,16 +80,7 @@ class Rotation:
             is_shut = step.maint or record.admin == "maint"
             return shut if is_shut else change.set_state(record.ref, "drain")
 
-        target, opens = step.target, step.opens
-        if self._operators.is_untouched(target):
-            as_recorded = standing.conditions((record.ref, record) for record in target.servers)
-            answers = self._send(target, commands, as_recorded, opens=opens)
-            if changed := standing.changed(answers):
-                target = self._operators.untouched(target, self._pool.read(changed))
-                answers = self._send(target, commands, opens=opens)
-        else:
-            answers = self._send(target, commands, opens=opens)
-        servers = self._read_back(target, answers)
+        servers = self._read_back(*self._orders.guarded(step.target, commands, opens=step.opens))
         wrong = [
             str(ref) for ref, s in servers.items() if not standing.stays_out(s, maint=step.maint)
         ]
@@ -104,7 +95,8 @@ class Rotation:
 
     def shut(self, step: Shut) -> Outcome:
         """Maint, judged by what is read back."""
-        servers = self._order(step.target, lambda record: change.set_state(record.ref, "maint"))
+        maint = lambda record: change.set_state(record.ref, "maint")  # noqa: E731
+        servers = self._read_back(*self._orders.guarded(step.target, maint))
         wrong = [str(ref) for ref, server in servers.items() if server.admin != "maint"]
         return Failed(f"not in maint: {', '.join(wrong)}") if wrong else Done()
 
@@ -192,7 +184,9 @@ class Rotation:
         return Done()
 
     def _admitted_as_left(self, target: Target, left: Servers) -> bool:
-        answers = self._send(target, standing.admitting(left), standing.conditions(left.items()))
+        answers = self._orders.send(
+            target, standing.admitting(left), standing.conditions(left.items())
+        )
         if standing.changed(answers):
             return False
         self._read_back(target, answers)
@@ -254,33 +248,12 @@ class Rotation:
 
     def _order(self, target: Target, commands: Callable[[ServerRecord], Iterable[str]]) -> Servers:
         """Change every balancer's server of ``target``; what each shows afterwards."""
-        return self._read_back(target, self._send(target, commands))
+        return self._read_back(target, self._orders.send(target, commands))
 
     def _read_back(self, target: Target, answers: Answers) -> Servers:
         servers = standing.servers(target, answers)
         self._after_order[target.instance.id] = (servers, answers)
         return servers
-
-    def _send(
-        self,
-        target: Target,
-        commands: Callable[[ServerRecord], Iterable[str]],
-        only_if: Mapping[str, tuple[change.AsLeft, ...]] = NO_CONDITIONS,
-        *,
-        opens: bool = False,
-    ) -> Answers:
-        lines: dict[str, list[str]] = {}
-        opened: dict[str, tuple[str, ...]] = {}
-        for record in target.servers:
-            ref = record.ref
-            lines.setdefault(ref.balancer, []).extend(commands(record))
-            if opens:
-                name = records.of_server(ref.backend, ref.server)
-                opened[ref.balancer] = (*opened.get(ref.balancer, ()), name)
-        servers = standing.asked(target)[1]
-        answers = self._pool.change(lines, only_if, servers, opened, self._journal)
-        self._operators.ordered(target, answers)
-        return answers
 
     def _answers(self, target: Target) -> Answers:
         return self._pool.read(*standing.asked(target))

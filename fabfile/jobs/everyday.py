@@ -53,13 +53,13 @@ def show_logs(
     tail: str,
 ) -> int:
     """Print the logs; with ``follow`` until a Ctrl-C."""
-    asked = logs.wanted(since, tail)
+    wanted = logs.wanted(since, tail)
     found, chosen = _instances(inventory, hosts, service, instances)
     out = Prefixed((i.host, i.name) for i in chosen)
     code = 0
     with Remotes(inventory) as remotes, _reading():
         if follow:
-            with closing(logs.follow(found, chosen, remotes, asked)) as coming:
+            with closing(logs.follow(found, chosen, remotes, wanted)) as coming:
                 for line in coming:
                     if isinstance(line, str):
                         _warn([line])
@@ -67,7 +67,7 @@ def show_logs(
                     else:
                         out.line(line.host, line.instance, line.text)
             return code
-        lines, problems = logs.read(found, chosen, remotes, asked)
+        lines, problems = logs.read(found, chosen, remotes, wanted)
         for line in lines:
             out.line(line.host, line.instance, line.text)
     return _warn(problems)

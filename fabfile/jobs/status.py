@@ -20,10 +20,9 @@ from fabfile.files import replace_file
 from fabfile.inventory import loader
 from fabfile.inventory.model import Inventory, Service
 from fabfile.inventory.selection import select_hosts, select_service
+from fabfile.jobs.asked import ROOT
 from fabfile.remote.pool import Remotes
 from fabfile.reports import webhook
-
-SHIPPED = Path(__file__).resolve().parent.parent / "hosts.yaml"
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,7 @@ def _wanted(flags: Flags) -> Wanted:
     if len(given) > 1:
         raise BadInput(f"{' and '.join(given)} exclude each other")
     url = webhook.url_of(flags.notify, "--notify") if flags.notify else ""
-    path = loader.find(flags.inventory or None, os.environ, Path.cwd(), SHIPPED)
+    path = loader.find(flags.inventory or None, os.environ, Path.cwd(), ROOT / "hosts.yaml")
     inventory = loader.load(path)
     services = _services(inventory, flags)
     selected = {

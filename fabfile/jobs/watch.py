@@ -21,6 +21,7 @@ from fabfile.errors import BadInput
 from fabfile.inventory import loader
 from fabfile.inventory.model import Inventory, Service
 from fabfile.inventory.selection import select_service
+from fabfile.jobs.asked import ROOT
 from fabfile.remote.pool import Remotes
 from fabfile.reports.console import Console, as_json, wanted
 from fabfile.reports.eventlog import Follower, is_written, logs, running
@@ -29,7 +30,6 @@ from fabfile.reports.screen import Screen, Told
 from fabfile.rollout import events as e
 from fabfile.rollout.history import Past
 
-SHIPPED = Path(__file__).resolve().parent.parent / "hosts.yaml"
 EVERY, FOLLOW = 2.0, 0.2
 """Seconds between two looks at hosts, and at a log on this machine."""
 GONE = "its controller is gone before its end: `fab resume` finishes it, `fab abort` goes back"
@@ -144,7 +144,7 @@ def run_watch(flags: Flags) -> None:
     """
     if flags.once and flags.wait:
         raise BadInput("--once and --wait exclude each other")
-    path = loader.find(flags.inventory or None, os.environ, Path.cwd(), SHIPPED)
+    path = loader.find(flags.inventory or None, os.environ, Path.cwd(), ROOT / "hosts.yaml")
     inventory = loader.load(path)
     service = select_service(inventory, flags.service or None)
     try:

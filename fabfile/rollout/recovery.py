@@ -90,7 +90,7 @@ class Found:
         ordered out has its record opened first.
         """
         records = {self.server(ref).record for ref in target.refs}
-        return "ahead" in records and records <= {"ahead", "absent"}
+        return "ahead" in records and records <= {"ahead", "absent", "done"}
 
     @property
     def ahead(self) -> tuple[Target, ...]:

@@ -10,7 +10,7 @@ from fabfile.drivers import deploy as d
 from fabfile.drivers import signals as s
 from fabfile.drivers.signals import STOPPING
 from fabfile.errors import BadInput
-from fabfile.jobs import asked, past
+from fabfile.jobs import asked, past, status, watch
 from fabfile.reports import receivers
 from fabfile.rollout.events import Notice, RolloutFinished
 from tests.unit.drivers import fakes
@@ -31,6 +31,14 @@ services:
 def inventory(tmp_path):
     (tmp_path / "hosts.yaml").write_text(YAML)
     return asked.inventory_of(str(tmp_path / "hosts.yaml"))
+
+
+def test_the_inventory_that_is_shipped_is_found_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("EVENKEEL_INVENTORY", raising=False)
+    assert asked.inventory_of("").services
+    for module in (status, watch):
+        assert module.ROOT == asked.ROOT
 
 
 def test_flags_change_this_runs_policy_and_leave_the_rest(inventory):

@@ -2,9 +2,9 @@
 folder=$root/rollouts/$rollout
 [ -e "$folder/finished.json" ] || exit 0
 echo "== rollout $rollout"
-for record in "$folder"/undo/*.json; do
+for record in "$folder"/ahead/*.json "$folder"/undo/*.json; do
     [ -e "$record" ] || continue
-    echo "== undo $(basename "$record" .json)"
+    echo "== $(basename "$(dirname "$record")") $(basename "$record" .json)"
     cat "$record"
     echo
 done

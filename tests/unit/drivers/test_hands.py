@@ -10,7 +10,7 @@ import pytest
 from fabfile.drivers import containers, rotation
 from fabfile.drivers import hands as h
 from fabfile.drivers.locks import Locks
-from fabfile.errors import RemoteError
+from fabfile.errors import OutcomeUnknown, RemoteError
 from fabfile.inventory.model import Drain, Instance
 from fabfile.remote.base import Result
 from fabfile.rollout import steps as s
@@ -396,6 +396,60 @@ def test_what_somebody_changed_where_no_order_arrived_is_not_put_back(fleet):
         hands.do(s.Restore(both))
         assert f"set server shop/web1_app_1 weight {comes}" in pool.changes[-1]["lb2"]
         assert "set server shop/web1_app_1 weight 100" in pool.changes[-1]["lb1"]
+
+
+LOST = OutcomeUnknown("lb1", "it may or may not have run")
+
+
+def test_an_order_that_may_not_have_arrived_is_sent_again(fleet):
+    pool = FakePool(lb1=[server(), LOST, OUT])
+    hands = made(fleet, pool)
+    hands.do(s.Record(target(), "undo"))
+    assert hands.do(s.TakeOut(target())) == s.Done()
+    assert len(pool.changes) == 2
+    assert hands.notices == []
+
+
+def test_one_that_had_arrived_is_not_taken_for_an_operators_will(fleet, monkeypatch):
+    pool = FakePool(lb1=[server(), LOST, OUT])
+    answers = iter([False, True])
+    monkeypatch.setattr(pool, "_is_changed", lambda *_: next(answers))
+    hands = made(fleet, pool)
+    hands.do(s.Record(target(), "undo"))
+    assert hands.do(s.TakeOut(target())) == s.Done()
+    assert hands.notices == []
+    pool.shows = {"lb1": [server()]}
+    monkeypatch.setattr(pool, "_is_changed", lambda *_: False)
+    hands.do(s.Restore(target()))
+    assert pool.changes[-1]["lb1"][0] == "set server shop/web1_app_1 weight 100"
+
+
+@pytest.mark.parametrize("out", [s.TakeOut(target()), s.Shut(target())])
+def test_what_somebody_changed_between_a_return_and_the_way_back_is_kept(fleet, out):
+    again = MAINT if isinstance(out, s.Shut) else OUT
+    pool = FakePool(lb1=[server(), OUT, server(), server(uweight=60), again])
+    hands = made(fleet, pool)
+    hands.do(s.Record(target(), "undo"))
+    assert hands.do(s.TakeOut(target())) == s.Done()
+    assert hands.do(s.Restore(target())) == s.Failed("not restored: lb1:shop/web1_app_1")
+    hands.do(s.Record(target(), "done"))
+    pool.shows = {"lb1": [server()]}
+    hands.do(s.Restore(target()))
+    hands.do(s.Record(target(), "undo"))
+    pool.shows, pool.changed = {"lb1": [server(uweight=60), again]}, {"lb1"}
+    assert hands.do(out) == s.Done()
+    assert [text for _, text in hands.notices] == [THEIRS[1].replace("40", "60")]
+    pool.shows = {"lb1": [server(uweight=60)]}
+    assert hands.do(s.Restore(target())) == s.Done()
+    assert pool.changes[-1]["lb1"][0] == "set server shop/web1_app_1 weight 60"
+
+
+def test_what_is_kept_is_no_damage_however_often_it_is_written(fleet):
+    pool = FakePool(lb1=[server(uweight=40)])
+    hands = made(fleet, pool)
+    hands.do(s.Record(target(), "undo"))
+    hands.do(s.Record(target(), "undo"))
+    assert [record.get("changed") for record in written(fleet)] == [None, True, True]
 
 
 def test_what_is_drained_on_one_balancer_is_not_taken_for_somebodys_will(fleet):

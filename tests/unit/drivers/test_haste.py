@@ -46,6 +46,8 @@ class World:
     def out(self, step=None):
         self.hands.open["web1/app_1"] = target()
         self.hands.doing["web1/app_1"] = step or s.AwaitIdle(target(), 9.0, maint=True)
+        if not isinstance(step, s.Record):
+            self.hands.touched.add("web1/app_1")
 
     def let_go(self):
         self.hands.halt()
@@ -99,6 +101,13 @@ def test_one_that_was_only_recorded_was_not_out_though_its_balancer_hangs(world)
     world.out(s.Record(target(), "ahead"))
     left = world.let_go()
     assert (left.back, left.text) == (True, f"was not out of rotation yet{haste.UNCLOSED}")
+    assert world.pool.changes == []
+
+
+def test_one_that_is_being_sent_home_was_not_out_either(tmp_path, monkeypatch):
+    world = World(tmp_path, monkeypatch, [server(admin="maint"), server()])
+    world.out(s.Record(target(), "restored"))
+    assert world.let_go().text == "was not out of rotation yet"
     assert world.pool.changes == []
 
 

@@ -126,7 +126,7 @@ def test_a_change_on_a_server_that_is_recorded_as_ours_is_not_an_operators():
     assert fleets.state(fleet)[ours] == (100, "ready")
 
 
-HALF = {"open-ahead": ("open", "ahead"), "ahead-done": ("ahead", "done"), "open": ("open", "done")}
+HALF = {"open-ahead": ("open", "ahead"), "open-done": ("open", "done")}
 
 
 @pytest.mark.parametrize("then", MODES)
@@ -147,6 +147,13 @@ def test_what_a_way_back_was_about_to_take_out_is_recorded_before_it_is_shut(fir
             assert ended is not None
             assert ended.broken or fleet.undo == set()
     assert tried > 10
+
+
+@pytest.mark.parametrize("records", [("ahead", "ahead"), ("ahead", "done"), ("done", "ahead")])
+def test_what_was_being_recorded_once_more_ahead_was_not_touched(records):
+    fleet = _half_out(Scenario("half", crashing._quick(fleets.plan(1, 2))), records)
+    for mode, wanted in (("resume", "none"), ("repair", "none"), ("abort", "roll")):
+        assert tasks(replan(fleet.found(), mode, "r"))[1] == wanted
 
 
 def _half_out(scenario: Scenario, records: tuple[str, str]) -> Fleet:
