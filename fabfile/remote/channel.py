@@ -178,7 +178,9 @@ class SshRunning:
             self._note(f"ended by its deadline of {self._seconds} s")
             return DEADLINE_EXIT
         if code == -1:
-            self._note("the connection broke, or a signal ended it: it may or may not have run")
+            stands = channel.get_transport().is_active()
+            why = "a signal ended it, or sshd refused it" if stands else "the connection broke"
+            self._note(f"{why}: it may or may not have run")
             return None
         return code
 
