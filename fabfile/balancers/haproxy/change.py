@@ -52,7 +52,8 @@ def admit_first(ref: ServerRef, *, checked: bool) -> tuple[str, ...]:
     """Leave maintenance as *down*, so that only HAProxy's own fresh checks admit the server.
 
     May be sent as soon as the old container is gone; checks then run beside the start of the
-    new one. The order matters: ``health down`` is lost inside maint. Empty for a server without
+    new one. Not where clients are pinned: one of them may come through between the two commands.
+    The order matters: ``health down`` is lost inside maint. Empty for a server without
     checks: nothing would ever raise it again.
     """
     if not checked:
