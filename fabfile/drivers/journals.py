@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, get_args
 
-from fabfile.balancers.model import Admin
+from fabfile.balancers.model import Admin, ServerRecord, ServerRef
 from fabfile.errors import EvenkeelError, NeedsRepair, PreflightFailed
 from fabfile.remote import state
 from fabfile.rollout.plan import FORMAT, NewerFormat, Plan
@@ -244,17 +244,27 @@ def _wrong(text: str, wanted: Any, weights: set[tuple[str, str, object, object]]
     if wanted["kind"] == "server":
         ref = wanted["ref"]
         said = (ref["backend"], ref["server"], raw.get("uweight"), raw.get("admin"))
-        if raw.get("changed") is True and _may_be(raw):  # an operator's, written by who noticed
+        if raw.get("changed") is True and server_record(
+            text, ServerRef(**ref)
+        ):  # an operator's, written by who noticed
             return ""
         return "" if _known(said, weights) else f"was changed: {_told(text)}"
     ids = {_id(raw.get("earlier")), _id(raw.get("wanted"))}
     return "" if ids == {_id(wanted["earlier"]), _id(wanted["wanted"])} else "was changed"
 
 
-def _may_be(raw: Mapping[str, object]) -> bool:
-    uweight, process = raw.get("uweight"), raw.get("process")
-    numbers = type(uweight) is int and 0 <= uweight <= 256 and type(process) is int
-    return numbers and raw.get("admin") in get_args(Admin)
+def server_record(text: str, ref: ServerRef) -> ServerRecord | None:
+    """What a record of ``ref`` says is to be put back; ``None`` where that can't be read."""
+    try:
+        raw = json.loads(text)
+        uweight, admin, process = int(raw["uweight"]), raw["admin"], int(raw["process"])
+        port = raw.get("check_port")
+        port = port if port is None else int(port)
+    except (KeyError, TypeError, ValueError):
+        return None
+    if admin not in get_args(Admin) or not 0 <= uweight <= 256:
+        return None
+    return ServerRecord(ref, uweight, admin, process, port)
 
 
 def _known(said: tuple[object, ...], weights: set[tuple[str, str, object, object]]) -> bool:

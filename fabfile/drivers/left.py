@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -108,13 +107,4 @@ def _record(unfinished: Unfinished, host: str, name: str) -> Journal:
 def _undo(unfinished: Unfinished, host: str, name: str, ref: ServerRef) -> ServerRecord | None:
     """The open record of ``ref`` as its host has it; ``None`` where that can't be read."""
     known = unfinished.hosts.get(host)
-    try:
-        raw = json.loads(known.undo[name]) if known else {}
-        uweight, admin, process = int(raw["uweight"]), raw["admin"], int(raw["process"])
-        port = raw.get("check_port")
-        port = port if port is None else int(port)
-    except (KeyError, TypeError, ValueError):
-        return None
-    if admin not in ("ready", "drain", "maint") or not 0 <= uweight <= 256:
-        return None
-    return ServerRecord(ref, uweight, admin, process, port)
+    return journals.server_record(known.undo.get(name, ""), ref) if known else None

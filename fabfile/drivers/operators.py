@@ -99,12 +99,8 @@ class Operators:
         """No order of ours was ever read back: one that takes requests got none, since the first
         that any server gets ends that."""
         same = process == self._process.get(record.ref, record.process)
-        if (
-            target.instance.id in self._fresh
-            and same
-            and seen.admin == "ready"
-            and seen.uweight > 0
-        ):
+        takes = seen.admin == "ready" and seen.uweight > 0
+        if target.instance.id in self._fresh and same and takes:
             self._keep(target, record, seen.uweight, seen.admin)
 
     def _keep(self, target: Target, record: ServerRecord, uweight: int, admin: Admin) -> None:

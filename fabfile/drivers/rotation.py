@@ -94,9 +94,12 @@ class Rotation:
         return change.set_state(record.ref, "maint")
 
     def shut(self, step: Shut) -> Outcome:
-        """Maint, judged by what is read back."""
-        maint = lambda record: change.set_state(record.ref, "maint")  # noqa: E731
-        servers = self._read_back(*self._orders.guarded(step.target, maint))
+        """Maint, judged by what is read back; on the same condition as :meth:`take_out`."""
+
+        def commands(record: ServerRecord) -> Iterable[str]:
+            return change.set_state(record.ref, "maint")
+
+        servers = self._read_back(*self._orders.guarded(step.target, commands))
         wrong = [str(ref) for ref, server in servers.items() if server.admin != "maint"]
         return Failed(f"not in maint: {', '.join(wrong)}") if wrong else Done()
 

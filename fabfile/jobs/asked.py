@@ -42,11 +42,8 @@ def with_hosts(
 ) -> None:
     """Let ``do`` work on the hosts a person means, with connections that are closed again."""
     found, hosts = chosen(inventory, service, names)
-    remotes = Remotes(inventory)
-    try:
+    with Remotes(inventory) as remotes:
         do(found, hosts, remotes)
-    finally:
-        remotes.close()
 
 
 def wish(

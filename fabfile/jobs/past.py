@@ -22,11 +22,8 @@ def history(inventory: Inventory, service: str, *, limit: str, rollout: str, jso
     if not limit.isdecimal() or int(limit) < 1:
         raise BadInput(f"--limit: {limit!r} is no number of at least 1")
     chosen = select_service(inventory, service or None)
-    remotes = Remotes(inventory)
-    try:
+    with Remotes(inventory) as remotes:
         past, problems = read(chosen, remotes)
-    finally:
-        remotes.close()
     if rollout:
         past = [one for one in past if one.rollout == rollout]
         if not past:

@@ -120,15 +120,12 @@ def provision(
     """Bring hosts and balancers to what the templates say."""
     from fabfile.drivers.provision import Provision
 
-    remotes = Remotes(inventory)
-    try:
+    with Remotes(inventory) as remotes:
         work = Provision(inventory, service, hosts, remotes, receivers(inventory, json=json))
         if "app" in parts:
             work.application(parse_version(version) if version else None)
         if "balancers" in parts:
             work.balancers(drop=drop)
-    finally:
-        remotes.close()
 
 
 def recover(

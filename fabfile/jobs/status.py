@@ -17,10 +17,9 @@ from fabfile.checks.summary import UNKNOWN
 from fabfile.drivers.status import look
 from fabfile.errors import BadInput, EvenkeelError
 from fabfile.files import replace_file
-from fabfile.inventory import loader
 from fabfile.inventory.model import Inventory, Service
 from fabfile.inventory.selection import select_hosts, select_service
-from fabfile.jobs.asked import ROOT
+from fabfile.jobs.asked import inventory_of
 from fabfile.remote.pool import Remotes
 from fabfile.reports import webhook
 
@@ -89,8 +88,7 @@ def _wanted(flags: Flags) -> Wanted:
     if len(given) > 1:
         raise BadInput(f"{' and '.join(given)} exclude each other")
     url = webhook.url_of(flags.notify, "--notify") if flags.notify else ""
-    path = loader.find(flags.inventory or None, os.environ, Path.cwd(), ROOT / "hosts.yaml")
-    inventory = loader.load(path)
+    inventory = inventory_of(flags.inventory)
     services = _services(inventory, flags)
     selected = {
         s.name: _hosts(inventory, s, flags.hosts, alone=len(services) == 1) for s in services

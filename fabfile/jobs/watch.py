@@ -18,10 +18,9 @@ from typing import Any, Protocol, get_args
 
 from fabfile.drivers.watching import Sight, Watching
 from fabfile.errors import BadInput
-from fabfile.inventory import loader
 from fabfile.inventory.model import Inventory, Service
 from fabfile.inventory.selection import select_service
-from fabfile.jobs.asked import ROOT
+from fabfile.jobs.asked import inventory_of
 from fabfile.remote.pool import Remotes
 from fabfile.reports.console import Console, as_json, wanted
 from fabfile.reports.eventlog import Follower, is_written, logs, running
@@ -144,8 +143,7 @@ def run_watch(flags: Flags) -> None:
     """
     if flags.once and flags.wait:
         raise BadInput("--once and --wait exclude each other")
-    path = loader.find(flags.inventory or None, os.environ, Path.cwd(), ROOT / "hosts.yaml")
-    inventory = loader.load(path)
+    inventory = inventory_of(flags.inventory)
     service = select_service(inventory, flags.service or None)
     try:
         _watch(inventory, service, flags)

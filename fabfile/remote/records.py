@@ -62,9 +62,9 @@ def opening(rollout: str, names: Sequence[str], effect: str, unless: int) -> str
     """``effect``, which touches the servers of these records: what was written ahead counts from
     the moment before it.
 
-    Where it ends with ``unless`` it has touched nothing, and what this opened is closed again. May
-    be said again.
-    Ends with 71, and nothing is touched, where one of them was never written or can't be opened.
+    Where it ends with ``unless`` it has touched nothing, and what this opened is closed again. Ends
+    with 71, and nothing is touched, where one of them was never written or can't be opened. May be
+    said again.
     """
     if not names:
         return effect

@@ -163,11 +163,8 @@ class Engine:
 
     def _call_off(self, running: Running, step: Step, outcome: Outcome) -> Outcome:
         """The last moment at which a lane can turn around without having drained anything."""
-        if not isinstance(step, Record) or isinstance(outcome, Failed):
-            return outcome
-        # Who has asked for no capacity yet only records what may be out already.
-        before = step.progress == "ahead" or (step.progress == "undo" and running.granted)
-        if not before or running.homeward:
+        recorded = isinstance(step, Record) and step.progress in ("ahead", "undo")
+        if not recorded or running.homeward or isinstance(outcome, Failed):
             return outcome
         why = running.barred or self._no_more()
         if not why:

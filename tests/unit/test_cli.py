@@ -38,7 +38,7 @@ def test_the_inventory_that_is_shipped_is_found_from_anywhere(tmp_path, monkeypa
     monkeypatch.delenv("EVENKEEL_INVENTORY", raising=False)
     assert asked.inventory_of("").services
     for module in (status, watch):
-        assert module.ROOT == asked.ROOT
+        assert module.inventory_of is asked.inventory_of
 
 
 def test_flags_change_this_runs_policy_and_leave_the_rest(inventory):

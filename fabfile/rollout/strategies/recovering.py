@@ -106,7 +106,7 @@ def _home(plan: Plan, target: Target, aimed: Target) -> Lane:
 def _go_back(target: Target, plan: Plan, problem: Failed) -> Lane:
     """Its earlier release; some of its servers may be out of rotation and others never touched, so
     that all of them are recorded first."""
-    recorded = yield Record(target, "undo")
+    recorded = yield Record(target, "undo")  # never called off: what may be out is urgent
     if isinstance(recorded, Failed):
         return broken(problem, recorded)
     return (yield from fall_back(target, plan.drain, problem))
