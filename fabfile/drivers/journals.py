@@ -244,9 +244,8 @@ def _wrong(text: str, wanted: Any, weights: set[tuple[str, str, object, object]]
     if wanted["kind"] == "server":
         ref = wanted["ref"]
         said = (ref["backend"], ref["server"], raw.get("uweight"), raw.get("admin"))
-        if raw.get("changed") is True and server_record(
-            text, ServerRef(**ref)
-        ):  # an operator's, written by who noticed
+        theirs = raw.get("changed") is True  # an operator's, written down by who noticed
+        if theirs and server_record(text, ServerRef(**ref)):
             return ""
         return "" if _known(said, weights) else f"was changed: {_told(text)}"
     ids = {_id(raw.get("earlier")), _id(raw.get("wanted"))}
