@@ -56,6 +56,9 @@ class Driver:
         """It was told to stop a second time, and let go of everything."""
         self._inbox: queue.SimpleQueue[tuple[int, Outcome] | str | None] = queue.SimpleQueue()
         self._woken = threading.Event()
+        """No pause goes on: somebody wants it to stop."""
+        self._over = threading.Event()
+        """Nobody wants to know any more what the next look would show."""
         self._silent: dict[str, str] = {}
         """By balancer: why it could not be asked when it was last tried."""
         widest = max(map(len, plan.batches), default=1) * max(plan.policy.instances_at_once, 1)
@@ -101,6 +104,7 @@ class Driver:
                 else:
                     self._dispatch(self._engine.answer(*message))
         finally:
+            self._over.set()
             self._workers.shutdown(wait=False, cancel_futures=True)
         ended = self._engine.finished
         self.hook_failed = self._around.after(ended)
@@ -196,8 +200,7 @@ class Driver:
             self._woken.wait(work.seconds)
             return Failed("paused")
         assert isinstance(work, Observe)
-        self._woken.wait(work.after)
-        return self._observe()
+        return Seen({}) if self._over.wait(work.after) else self._observe()
 
     def _observe(self) -> Seen:
         pool = self._prepared.pool

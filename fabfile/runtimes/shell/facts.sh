@@ -2,10 +2,12 @@
 # more ($again), only what somebody else's rollout changes. $folder, $project.
 say() { printf '\n== %s\n' "$1"; }
 if [ -z "$again" ]; then
-    say docker
-    docker version --format '{{.Server.Version}}' 2>&1
     say compose
-    docker compose version --short 2>&1
+    docker compose version --short 2>&1 &
+    docker=$(docker version --format '{{.Server.Version}}' 2>&1)
+    wait
+    say docker
+    printf '%s\n' "$docker"
     say tools
     for tool in awk curl flock gzip tar timeout; do command -v $tool >/dev/null || echo $tool; done
     say disk
