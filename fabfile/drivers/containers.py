@@ -7,13 +7,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 
 from fabfile.drivers.locks import Locks, check_fence
 from fabfile.drivers.rotation import Rotation
 from fabfile.errors import EvenkeelError
 from fabfile.inventory.model import Instance, Service
-from fabfile.remote.base import Command, Result, Running
+from fabfile.remote.base import Command, Result
 from fabfile.remote.pool import Remotes, Urgent
 from fabfile.rollout.events import StepProgress
 from fabfile.rollout.plan import Release, Target
@@ -26,8 +25,6 @@ FIRST_PEEK, PEEK = 4.0, 9.0
 """Seconds until somebody is told why an instance is not healthy yet, and between two such looks."""
 SETTLE = 5.0
 """Seconds beyond stop_grace_period after which an engine left alone has come to rest."""
-AHEAD = 10.0
-"""Seconds that a question after health may go on that was begun beside the replacement."""
 
 
 class Containers:
@@ -53,8 +50,6 @@ class Containers:
         self._project = project
         self._notice = notice
         self._progress = progress
-        self._ahead: dict[str, tuple[Release, Running]] = {}
-        """By instance: who has been asking after its health since the old container went."""
         self._beginning: dict[str, threading.Thread] = {}
         """By instance: who tells its balancers to look for it."""
         self.put: dict[str, Release] = {}
@@ -64,7 +59,6 @@ class Containers:
         """Replace the container; a broken connection is followed by a look and the same again."""
         instance, release = step.target.instance, step.release
         self.put[instance.id] = release
-        self._ahead.pop(instance.id, None)
         script = self._locks.fence(
             instance.host,
             [compose.project_key(self._service)],
@@ -87,7 +81,7 @@ class Containers:
 
     def _up(self, step: Recreate, command: Command) -> Result:
         host = step.target.instance.host
-        result = self._run_watched(step, command)
+        result = self._remotes.get(host).run(command)
         if result.exit_code in (None, DEADLINE_EXIT):
             self._notice(host, f"it is not known what became of: {command.label}; asking again")
             # The engine goes on by itself: let it come to rest, then ask for the same again;
@@ -95,38 +89,6 @@ class Containers:
             time.sleep(self._service.stop_grace + SETTLE)
             result = self._remotes.get(host).run(command)
         return result
-
-    def _run_watched(self, step: Recreate, command: Command) -> Result:
-        """Run ``command``; the moment the old container is gone, its successor is asked after."""
-        target = step.target
-        host = self._remotes.get(target.instance.host)
-        script = compose.gone_script(
-            self._service, target.instance, step.release.id, target.container
-        )
-        running = host.start(command)
-        gone = host.start(Command(script, timeout=command.timeout, label="await the old's end"))
-        turn = threading.Lock()
-        over = threading.Event()
-
-        def watch() -> None:
-            if gone.wait().ok:
-                with turn:
-                    if not over.is_set():
-                        self._ask_ahead(step)
-
-        threading.Thread(target=watch, name="gone", daemon=True).start()
-        result = running.wait()
-        with turn:
-            over.set()
-        return result
-
-    def _ask_ahead(self, step: Recreate) -> None:
-        """Begin to ask beside Compose; it only makes the wait shorter."""
-        patience = min(AHEAD, self._service.health.timeout)
-        with contextlib.suppress(EvenkeelError):  # whoever awaits its health asks anew
-            host = self._remotes.get(step.target.instance.host)
-            running = host.start(self._health(step.target.instance, step.release, patience))
-            self._ahead[step.target.instance.id] = step.release, running
 
     def _let_checks_begin(self, target: Target) -> None:
         """Its balancers may begin to look, beside the start of what is in the container.
@@ -148,15 +110,10 @@ class Containers:
 
     def await_healthy(self, step: AwaitHealthy) -> Outcome:
         """Ask on the host until it is steadily healthy; a failure comes with its last log lines."""
-        began = time.monotonic()
         name = step.target.instance.id
         try:
             with self._peeking(step):
-                release, running = self._ahead.pop(name, (None, None))
-                mine = running is not None and release == step.release
-                result = running.wait() if running is not None and mine else None
-                if result is None or not result.ok:
-                    result = self._ask_for_health(step, began)
+                result = self._ask_for_health(step)
         finally:  # nothing may change the balancers behind the next step's back
             beginning = self._beginning.pop(name, None)
             if beginning is not None:
@@ -171,18 +128,14 @@ class Containers:
         for beginning in list(self._beginning.values()):
             beginning.join(max(0.0, ends - time.monotonic()))
 
-    def _ask_for_health(self, step: AwaitHealthy, began: float) -> Result:
-        patience = max(0.0, self._service.health.timeout - (time.monotonic() - began))
-        command = self._health(step.target.instance, step.release, patience)
-        host = self._remotes.get(step.target.instance.host)
+    def _ask_for_health(self, step: AwaitHealthy) -> Result:
+        instance, health = step.target.instance, self._service.health
+        script = compose.health_script(self._service, instance, step.release.id)
+        patience = health.timeout + health.min_healthy + 15
+        command = Command(script, timeout=patience, label="health check")
+        host = self._remotes.get(instance.host)
         result = host.run(command)
         return result if result.exit_code is not None else host.run(command)
-
-    def _health(self, instance: Instance, release: Release, patience: float) -> Command:
-        """Ask for ``patience`` seconds, and for as long as it takes to call it steady."""
-        health = replace(self._service.health, timeout=patience)
-        script = compose.health_script(replace(self._service, health=health), instance, release.id)
-        return Command(script, timeout=patience + health.min_healthy + 15, label="health check")
 
     @contextmanager
     def _peeking(self, step: AwaitHealthy) -> Iterator[None]:

@@ -186,22 +186,6 @@ def up_missing_script(
     )
 
 
-def gone_script(service: Service, instance: Instance, release: str, was: str = "") -> str:
-    """Block until what runs before ``release`` has stopped; start it beside a recreate.
-
-    ``was``: as for :func:`recreate_script`.
-
-    Exit 0: it has; anything else: it can't be said.
-    """
-    return script(
-        SHELL / "gone.sh",
-        project=service.project,
-        service=instance.name,
-        release=release,
-        was=was,
-    )
-
-
 def logs_script(service: Service, instance: Instance, lines: int = 50) -> str:
     """The container's last lines, whatever state it is in."""
     return script(SHELL / "logs.sh", project=service.project, service=instance.name, lines=lines)

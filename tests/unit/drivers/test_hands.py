@@ -654,65 +654,14 @@ def test_records_can_be_read_as_json(fleet):
 ANEW = ["set server shop/web1_app_1 state drain", "set server shop/web1_app_1 health down"]
 
 
-class Slowly:
-    """A transport whose `up` is under way for a moment after it was started."""
-
-    def __init__(self, transport):
-        self._transport = transport
-
-    def __getattr__(self, name):
-        return getattr(self._transport, name)
-
-    def start(self, command):
-        running = self._transport.start(command)
-        if "up -d" not in command.script:
-            return running
-        return type("Slow", (), {"wait": lambda _: (time.sleep(0.2), running.wait())[1]})()
-
-
-def recreated(fleet, pool, *, gone=0, the_target=None):
-    """A recreate that takes a moment, and whose old container is gone at once (or never)."""
-    fleet["web1"].on("docker wait", exit_code=gone)
+def recreated(fleet, pool, *, the_target=None):
+    """A container was replaced, and the checks that may begin then were told to."""
     fleet["web1"].on("up -d", RUNNING)
-    fleet.hosts["web1"] = Slowly(fleet["web1"])
     hands = made(fleet, pool)
     assert isinstance(hands.do(s.Recreate(the_target or target(), NEW)), s.Done)
     for beginning in hands._containers._beginning.values():
         beginning.join()
     return hands
-
-
-HEALTHY = "healthy after 640 ms\n"
-
-
-def asked_after_health(fleet):
-    return [
-        command.timeout for command in fleet["web1"].commands if command.label == "health check"
-    ]
-
-
-def test_its_health_is_asked_for_as_soon_as_the_old_container_is_gone(fleet):
-    fleet["web1"].on("steady_for", HEALTHY)
-    hands = recreated(fleet, FakePool(lb1=[MAINT]))
-    assert len(asked_after_health(fleet)) == 1
-    assert hands.do(s.AwaitHealthy(target(), NEW)) == s.Done("healthy after 640 ms")
-    assert len(asked_after_health(fleet)) == 1
-
-
-def test_who_asked_beside_the_replacement_and_gave_up_is_followed_by_another(fleet):
-    fleet["web1"].on("steady_for", HEALTHY)
-    fleet["web1"].on("steady_for", "no answer yet\n", exit_code=69, times=1)
-    hands = recreated(fleet, FakePool(lb1=[MAINT]))
-    assert hands.do(s.AwaitHealthy(target(), NEW)) == s.Done("healthy after 640 ms")
-    first, second = asked_after_health(fleet)
-    assert first < second <= fakes.SHOP.health.timeout + fakes.SHOP.health.min_healthy + 15
-
-
-def test_the_health_of_a_release_says_nothing_of_another(fleet):
-    fleet["web1"].on("steady_for", "another release runs\n", exit_code=69)
-    fleet["web1"].on("steady_for", HEALTHY, times=1)
-    hands = recreated(fleet, FakePool(lb1=[MAINT]))
-    assert isinstance(hands.do(s.AwaitHealthy(target(), OLD)), s.Failed)
 
 
 def test_its_balancers_are_through_even_when_its_host_is_lost(fleet):
@@ -732,13 +681,8 @@ def test_its_balancers_are_through_even_when_its_host_is_lost(fleet):
     assert pool.changes == [{"lb1": ANEW}]
 
 
-def test_nobody_asks_after_health_while_the_old_container_may_answer(fleet):
-    recreated(fleet, FakePool(lb1=[MAINT]), gone=1)
-    assert asked_after_health(fleet) == []
-
-
 def test_checks_begin_when_the_container_was_replaced(fleet):
-    fleet["web1"].on("steady_for", HEALTHY)
+    fleet["web1"].on("steady_for", "healthy after 640 ms\n")
     pool = FakePool(lb1=[MAINT], pins=False)
     hands = recreated(fleet, pool)
     assert isinstance(hands.do(s.AwaitHealthy(target(), NEW)), s.Done)
