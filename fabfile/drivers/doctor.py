@@ -16,7 +16,6 @@ from ruamel.yaml.error import YAMLError
 from fabfile.balancers.haproxy import config
 from fabfile.checks.doctor.facts import HostFacts, Proxy, Rendered, Setup, Unreached
 from fabfile.checks.doctor.look import Question, questions, read_host, read_proxies
-from fabfile.drivers.prepare import NO_DIGEST
 from fabfile.errors import BadInput, EvenkeelError, HostKeyRefused
 from fabfile.inventory.model import Inventory, Secret, Service
 from fabfile.inventory.selection import select_hosts, select_service
@@ -127,7 +126,7 @@ def _rendered(inventory: Inventory, service: Service, hosts: Sequence[str]) -> I
     for host in hosts:
         one = inventory.hosts[host]
         try:
-            render.releases(service, one, VERSION, NO_DIGEST, {}, "salt")
+            render.project(service, one, VERSION)
             project = YAML(typ="safe", pure=True).load(render.render(service, one, VERSION))
         except (EvenkeelError, YAMLError) as error:
             why = str(error).replace(str(path), shown)

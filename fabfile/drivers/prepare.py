@@ -39,12 +39,12 @@ from fabfile.rollout.plan import Plan, Release, Target
 from fabfile.runtimes import compose
 from fabfile.runtimes import secrets as secret_sources
 from fabfile.runtimes.facts import HostFacts
-from fabfile.runtimes.render import StagedRelease, releases
+from fabfile.runtimes.render import Project, StagedRelease, project
 
 WRITE_TIMEOUT = 30.0
 """Deadline in seconds of writing the plan."""
 NO_DIGEST = "sha256:" + "0" * 64
-"""Stands for a digest that is not known yet, to see whether a template renders."""
+"""Stands for a digest that nobody could be asked for."""
 
 Facts = Mapping[str, HostFacts]
 Staged = Mapping[str, Sequence[StagedRelease]]
@@ -108,12 +108,16 @@ class Preparation:
 
     def _run(self, dry: bool) -> Prepared:
         settings = secret_sources.settings(self._service)
+        rendering = aside(self._render)  # it asks nobody
         facts = self._preflight()
-        self._render(facts, settings, NO_DIGEST)
+        projects = rendering.result()
         images = Images(self._service, self._wish.hosts, self._remotes, self._emit)
         version = self._wish.version
         digest = self._on_paper(images) if dry else images.pull(version)
-        staged = self._render(facts, settings, digest)
+        staged = {
+            host: rendered.releases(digest, settings, facts[host].salt)
+            for host, rendered in projects.items()
+        }
         changing = {host: found for host, found in staged.items() if _differs(facts[host], found)}
         if changing and not dry:
             facts, readings = self._stage_and_lock(changing)
@@ -188,16 +192,9 @@ class Preparation:
         refuse_unfinished(facts)
         return facts, self._read(answers.result())
 
-    def _render(self, facts: Facts, settings: Mapping[str, str], digest: str) -> Staged:
+    def _render(self) -> dict[str, Project]:
         return {
-            host: releases(
-                self._service,
-                self._inventory.hosts[host],
-                self._wish.version,
-                digest,
-                settings,
-                facts[host].salt,
-            )
+            host: project(self._service, self._inventory.hosts[host], self._wish.version)
             for host in self._wish.hosts
         }
 

@@ -24,7 +24,7 @@ from fabfile.rollout.events import Event, Notice, PhaseFinished
 from fabfile.runtimes import compose
 from fabfile.runtimes import secrets as secret_sources
 from fabfile.runtimes.facts import HostFacts
-from fabfile.runtimes.render import StagedRelease, releases
+from fabfile.runtimes.render import StagedRelease, project
 
 UP_TIMEOUT = 300.0
 PROVISION_TIMEOUT = 120.0
@@ -67,8 +67,8 @@ class Provision:
         images = Images(service, self._hosts, self._remotes, self._emit)
         digest = images.pull(version)
         staged = {
-            host: releases(
-                service, self._inventory.hosts[host], version, digest, settings, facts[host].salt
+            host: project(service, self._inventory.hosts[host], version).releases(
+                digest, settings, facts[host].salt
             )
             for host in self._hosts
         }

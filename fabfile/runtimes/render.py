@@ -17,6 +17,7 @@ import re
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -83,21 +84,26 @@ def render(
     does not render.
     """
     path = service.template or TEMPLATES / COMPOSE_TEMPLATE
-    environment = Environment(
-        loader=FileSystemLoader([path.parent, TEMPLATES]),
+    values = context(service, host, version, versions or {})
+    try:
+        return _environment(path.parent).get_template(path.name).render(values)
+    except Exception as error:  # whatever the expressions in a template can raise
+        what = str(error) if isinstance(error, TemplateError) else repr(error)
+        where = _place(error, path)
+        raise PreflightFailed(f"{where}: the template does not render: {what}") from error
+
+
+@cache
+def _environment(folder: Path) -> Environment:
+    """Compiles a template once for all hosts, and anew when its file has changed."""
+    return Environment(
+        loader=FileSystemLoader([folder, TEMPLATES]),
         undefined=StrictUndefined,
         keep_trailing_newline=True,
         trim_blocks=True,
         lstrip_blocks=True,
         autoescape=False,  # noqa: S701 - this is YAML, not HTML
     )
-    values = context(service, host, version, versions or {})
-    try:
-        return environment.get_template(path.name).render(values)
-    except Exception as error:  # whatever the expressions in a template can raise
-        what = str(error) if isinstance(error, TemplateError) else repr(error)
-        where = _place(error, path)
-        raise PreflightFailed(f"{where}: the template does not render: {what}") from error
 
 
 def _place(error: Exception, path: Path) -> str:
@@ -151,45 +157,50 @@ def context(
     }
 
 
-def releases(
-    service: Service,
-    host: Host,
-    version: str,
-    digest: str,
-    secrets: Mapping[str, str],
-    salt: str,
-) -> tuple[StagedRelease, ...]:
-    """One release for each instance on ``host``.
+@dataclass(frozen=True)
+class Project:
+    """What a template comes to on one host; which image its tag stands for may be known later."""
 
-    Raises :class:`PreflightFailed` when the rendered text is no compose file, lacks an
-    instance, or uses another image than the service's.
+    service: Service
+    version: str
+    base: str
+    blocks: Mapping[Instance, dict[str, Any]]
+
+    def releases(
+        self, digest: str, secrets: Mapping[str, str], salt: str
+    ) -> tuple[StagedRelease, ...]:
+        """One release for each instance."""
+        env = "".join(f"{name}={_env_value(value)}\n" for name, value in sorted(secrets.items()))
+        return tuple(
+            _release(self, instance, block, env, digest, salt)
+            for instance, block in self.blocks.items()
+        )
+
+
+def project(service: Service, host: Host, version: str) -> Project:
+    """Render the template for ``host``.
+
+    Raises :class:`PreflightFailed` when the text is no compose file, lacks an instance, or uses
+    another image than the service's.
     """
-    project = _parse(render(service, host, version), service)
-    services = project.pop("services", None)
+    rest = _parse(render(service, host, version), service)
+    services = rest.pop("services", None)
     if not isinstance(services, dict):
         raise PreflightFailed(f"{_path(service)}: renders to a file without services")
-    blocks = {i: services.pop(i.name, None) for i in service.instances_on(host.name)}
-    base = _base(project, services)
-    env = "".join(f"{name}={_env_value(value)}\n" for name, value in sorted(secrets.items()))
-    found = []
-    for instance, block in blocks.items():
+    blocks = {}
+    for instance in service.instances_on(host.name):
+        block = services.pop(instance.name, None)
         if not isinstance(block, dict):
             raise PreflightFailed(f"{_path(service)}: renders without a service {instance.name}")
         _check_image(service, instance, block, version)
-        found.append(_release(service, instance, block, base, env, version, digest, salt))
-    return tuple(found)
+        blocks[instance] = block
+    return Project(service, version, _base(rest, services), blocks)
 
 
 def _release(
-    service: Service,
-    instance: Instance,
-    block: dict[str, Any],
-    base: str,
-    env: str,
-    version: str,
-    digest: str,
-    salt: str,
+    whole: Project, instance: Instance, block: dict[str, Any], env: str, digest: str, salt: str
 ) -> StagedRelease:
+    service, version = whole.service, whole.version
     image = f"{service.image}@{digest}"
     block = {**block, "image": image}
     # Keyed with a secret of the host: an id is printed and logged, and must not let anybody
@@ -209,7 +220,7 @@ def _release(
         block["env_file"] = [*files, f"releases/{identity}/env"]
     body = _dump({instance.name: block})
     indented = "".join(f"  {line}\n" for line in body.splitlines())
-    return StagedRelease(identity, version, digest, instance, base, indented, env, image)
+    return StagedRelease(identity, version, digest, instance, whole.base, indented, env, image)
 
 
 def _check_image(

@@ -13,7 +13,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from fabfile.inventory import loader
-from fabfile.runtimes.render import TEMPLATES, context, releases
+from fabfile.runtimes.render import TEMPLATES, context, project
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
@@ -217,7 +217,7 @@ def test_the_example_with_a_database_renders_to_releases_of_two_instances(tmp_pa
     path, _ = shop(tmp_path)
     inventory = loader.load(path)
     service, host = inventory.services["shop"], inventory.hosts["web1"]
-    one, two = releases(service, host, "1.4.3", DIGEST, {"API_KEY": "x"}, "salt")
+    one, two = project(service, host, "1.4.3").releases(DIGEST, {"API_KEY": "x"}, "salt")
     assert one.id != two.id
     base, block = YAML(typ="safe").load(one.base), YAML(typ="safe").load(one.block)["app_1"]
     assert set(base["services"]) == {"database", "balancer"}
@@ -235,7 +235,7 @@ def test_instances_alike_to_the_letter_are_releases_of_their_own(tmp_path: Path)
     )
     inventory = loader.load(path)
     service, host = inventory.services["shop"], inventory.hosts["web1"]
-    one, two = releases(service, host, "1.4.3", DIGEST, {}, "salt")
+    one, two = project(service, host, "1.4.3").releases(DIGEST, {}, "salt")
     assert one.id != two.id
 
 

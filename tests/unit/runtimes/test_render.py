@@ -26,7 +26,7 @@ services:
 
 
 def made(service, version="1.0", digest=DIGEST, secrets=None, salt="salt"):
-    return r.releases(service, WEB1, version, digest, secrets or {}, salt)
+    return r.project(service, WEB1, version).releases(digest, secrets or {}, salt)
 
 
 def whole(releases):

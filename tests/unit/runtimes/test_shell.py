@@ -36,7 +36,7 @@ def folder(tmp_path):
 
 
 def made(service, version="1.0", secrets=None):
-    return r.releases(service, WEB1, version, DIGEST, secrets or {"KEY": "s3cret"}, "salt")
+    return r.project(service, WEB1, version).releases(DIGEST, secrets or {"KEY": "s3cret"}, "salt")
 
 
 def staged(sh, service, releases):
