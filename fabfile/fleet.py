@@ -249,7 +249,7 @@ class FleetExecutor(Executor):
         from fabfile.remote.doors import Doors
 
         if self._opened is None:
-            self._opened = Doors(self.config, ROOT / "hosts.yaml")
+            self._opened = Doors(self.config)
         return self._opened
 
     @property

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +12,6 @@ from fabfile.inventory import loader
 from fabfile.inventory.values import parse_duration
 
 _MAX_RATE = 5000.0
-_SHIPPED = Path(__file__).resolve().parents[2] / "hosts.yaml"
 
 
 @dataclass(frozen=True)
@@ -66,7 +64,7 @@ def options(flags: Flags) -> Options:
 
 def inventory_urls(path: str, service: str) -> tuple[str, ...]:
     """The ``urls`` of one service of the inventory, or of all. Raises :class:`BadInput`."""
-    inventory = loader.load(loader.find(path or None, os.environ, Path.cwd(), _SHIPPED))
+    inventory = loader.load(loader.here(path))
     services = inventory.services
     if service and service not in services:
         known = ", ".join(services)

@@ -84,17 +84,13 @@ class Hands:
         self._halted = False
         self.open = {t.instance.id: t for t in plan.changing if t.task != "roll"}
         """By instance: what has an undo record that is not done yet."""
-        self._ahead: set[str] = set()
-        """Instances whose servers' records were written ahead, and do not count yet."""
         self._frozen = {record.ref: record for t in plan.targets for record in t.servers}
         self.touched: set[str] = set()
         """Instances for which more was begun than to record them, since that was closed last."""
         self.doing: dict[str, Step] = {}
         """By instance: the step that was begun last."""
         self._shared_records: Combiner[Effects, dict[str, Result]] = Combiner(self._write_records)
-        self._rotation = rotation = Rotation(
-            pool, plan.drain.mode, self._operators, progress, plan.journal
-        )
+        rotation = Rotation(pool, plan.drain.mode, self._operators, progress, plan.journal)
         containers = Containers(service, remotes, locks, rotation, self._project, notice, progress)
         self._containers = containers
         self._beside = ThreadPoolExecutor(MOST_BESIDE, thread_name_prefix="beside")
@@ -102,7 +98,7 @@ class Hands:
         """By instance: what its container was last made of here."""
         self._methods: dict[type[Step], Callable[..., Outcome]] = {
             Record: self.record,
-            TakeOut: self.take_out,
+            TakeOut: rotation.take_out,
             AwaitIdle: rotation.await_idle,
             Shut: rotation.shut,
             Cut: rotation.cut,
@@ -141,11 +137,6 @@ class Hands:
         hands._operators.learn(self._operators)
         return hands
 
-    def take_out(self, step: TakeOut) -> Outcome:
-        """Out of rotation; from here on what is written of its servers counts at once."""
-        self._ahead.discard(step.target.instance.id)
-        return self._rotation.take_out(step)
-
     # records
 
     def record(self, step: Record) -> Outcome:
@@ -159,8 +150,6 @@ class Hands:
         begins = step.progress in ("ahead", "undo")
         if begins:
             self.open[instance.id] = step.target
-            if step.progress == "ahead":
-                self._ahead.add(instance.id)
             if self._operators.is_untouched(step.target):
                 look = self._beside.submit(self._pool.read, *standing.asked(step.target))
         with self._project(instance.host):
@@ -169,7 +158,6 @@ class Hands:
             self.open[instance.id] = self._operators.untouched(step.target, look.result())
         if not begins:
             self.open.pop(instance.id, None)
-            self._ahead.discard(instance.id)
             self.touched.discard(instance.id)
         return outcome
 
@@ -183,7 +171,9 @@ class Hands:
         host = self._pool.hands[now.ref.balancer].balancer.host
         keys, named = self._records(mine)[host]
         own = {name: record for name, record in named.items() if name.startswith("server.")}
-        effect = records.write(self._plan.journal, own, ahead=target.instance.id in self._ahead)
+        doing = self.doing.get(target.instance.id)
+        waits = isinstance(doing, Record) and doing.progress == "ahead"  # and no TakeOut since
+        effect = records.write(self._plan.journal, own, ahead=waits)
         script = self._locks.fence(host, keys, effect)
         result = self._remotes.get(host).run(Command(script, label="record"))
         if not result.ok:

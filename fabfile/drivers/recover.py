@@ -281,46 +281,40 @@ class Taker:
 
         It comes after the new plan was written: a host is never without any.
         """
-        keys = self._keys(found.plan)
-        scripts = {}
-        for host in {one.host for one in found.damage} & set(keys):
+        effects = {}
+        for host in {one.host for one in found.damage} & set(self._keys(found.plan)):
             files = {one.file: one.text for one in found.damage if one.host == host}
-            effect = journal.keep_aside(found.plan.journal, files)
-            scripts[host] = self._fence(host, keys[host], effect)
-        results = everywhere(self._remotes, scripts, "keep damaged files aside", LOOK_TIMEOUT)
-        refuse([failed(result) for result in results.values() if not result.ok])
+            effects[host] = journal.keep_aside(found.plan.journal, files)
+        self._effect(found.plan, effects, "keep damaged files aside")
 
     def _forget(self, plan: Plan, void: Iterable[Target]) -> None:
         """The own records of ``void``, which nobody touched."""
-        keys = self._keys(plan)
         names: dict[str, list[str]] = {}
         for instance in (target.instance for target in void):
             name = records.of_instance(instance.service, instance.name)
             names.setdefault(instance.host, []).append(name)
-        scripts = {
-            host: self._fence(host, keys[host], records.forget(plan.journal, mine))
-            for host, mine in names.items()
-        }
-        results = everywhere(self._remotes, scripts, "forget records", LOOK_TIMEOUT)
+        effects = {host: records.forget(plan.journal, mine) for host, mine in names.items()}
+        self._effect(plan, effects, "forget records")
+
+    def _write(self, plan: Plan, number: int) -> None:
+        hosts = [host for host in self._keys(plan) if host not in self._unreachable]
+        effects = dict.fromkeys(hosts, state.begin(plan.journal, number))
+        self._effect(plan, effects, "write the plan", state.packed(plan.to_json()))
+
+    def _effect(self, plan: Plan, effects: Mapping[str, str], what: str, text: bytes = b"") -> None:
+        """Change journals, before any server is touched.
+
+        Fenced: a recovery that slept through its own replacement must not have the last word.
+        """
+        keys = self._keys(plan)
+        scripts = {host: self._fence(host, keys[host], each) for host, each in effects.items()}
+        results = everywhere(self._remotes, scripts, what, LOOK_TIMEOUT, text)
         for result in results.values():
             check_fence(result)
         refuse(
             [failed(result) for result in results.values() if not result.ok],
             "no server was touched yet",
         )
-
-    def _write(self, plan: Plan, number: int) -> None:
-        """Fenced: a recovery that slept through its own replacement must not have the last word."""
-        begin, text = state.begin(plan.journal, number), state.packed(plan.to_json())
-        scripts = {
-            host: self._fence(host, keys, begin)
-            for host, keys in self._keys(plan).items()
-            if host not in self._unreachable
-        }
-        results = everywhere(self._remotes, scripts, "write the plan", LOOK_TIMEOUT, text)
-        for result in results.values():
-            check_fence(result)
-        refuse([failed(result) for result in results.values() if not result.ok])
 
     def _keys(self, plan: Plan) -> dict[str, set[str]]:
         keys: dict[str, set[str]] = {}

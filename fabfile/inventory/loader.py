@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -19,10 +20,18 @@ from fabfile.inventory.services import Surroundings, services
 FILE = "hosts.yaml"
 VARIABLE = "EVENKEEL_INVENTORY"
 FLAG = "--inventory"
-OWN_TEMPLATES = Path(__file__).resolve().parents[2] / "templates"
+_CHECKOUT = Path(__file__).resolve().parents[2]
+OWN_TEMPLATES = _CHECKOUT / "templates"
+SHIPPED = _CHECKOUT / FILE
+"""The one that counts when there is no other."""
 _ELSEWHERE = (
     f"name another one with {VARIABLE} or {FLAG}, or let `inv init` write one (docs/hosts-yaml.md)"
 )
+
+
+def here(flag: str = "") -> Path:
+    """:func:`find` for whoever types a command here; ``flag`` is what ``--inventory`` says."""
+    return find(flag or None, os.environ, Path.cwd(), SHIPPED)
 
 
 def find(explicit: str | None, environ: Mapping[str, str], cwd: Path, shipped: Path) -> Path:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from fabfile.drivers.wish import Wish, with_flags
 from fabfile.errors import BadInput
@@ -16,14 +14,10 @@ from fabfile.inventory.selection import select_hosts, select_service
 from fabfile.inventory.values import parse_duration, parse_serial, parse_version
 from fabfile.remote.pool import Remotes
 
-ROOT = Path(__file__).resolve().parents[2]
-"""Where Evenkeel lies; its hosts.yaml is used when there is no other."""
-
 
 def inventory_of(flag: str) -> Inventory:
     """The inventory that ``--inventory``, the environment or the folder says."""
-    path = loader.find(flag or None, os.environ, Path.cwd(), ROOT / "hosts.yaml")
-    return loader.load(path)
+    return loader.load(loader.here(flag))
 
 
 def chosen(

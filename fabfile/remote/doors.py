@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from fabric import Config, Connection
@@ -21,12 +19,11 @@ from fabfile.remote.hostkeys import HostKeyPolicy, known_hosts_files
 class Doors:
     """Contexts of hosts, connected on first use; one for each host of a run.
 
-    ``config`` is what ``fab`` made of its flags; ``shipped`` is the inventory to fall back to.
+    ``config`` is what ``fab`` made of its flags.
     """
 
-    def __init__(self, config: Config, shipped: Path) -> None:
+    def __init__(self, config: Config) -> None:
         self._config = config
-        self._shipped = shipped
         self._inventory: Inventory | None = None
         self._dialer = Dialer(self._known, config)
         self._made: dict[str, Context] = {}
@@ -57,8 +54,7 @@ class Doors:
 
     def _loaded(self) -> Inventory:
         if self._inventory is None:
-            path = loader.find(None, os.environ, Path.cwd(), self._shipped)
-            self._inventory = loader.load(path)
+            self._inventory = loader.load(loader.here())
         return self._inventory
 
     def _known(self, name: str) -> Host | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from invoke.context import Context
@@ -33,9 +32,7 @@ def report(
     from fabfile.reports import metrics, page
 
     try:
-        root = Path(__file__).resolve().parents[2]
-        found = loader.find(inventory or None, os.environ, Path.cwd(), root / "hosts.yaml")
-        log = page.log_of(found.parent, rollout)
+        log = page.log_of(loader.here(inventory).parent, rollout)
         if prometheus:
             metrics.write(log, place := Path(prometheus))
         else:

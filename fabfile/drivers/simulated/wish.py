@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 from contextlib import suppress
@@ -56,8 +55,7 @@ def run(wish: Wish) -> str:
 
 
 def _run(wish: Wish) -> str:
-    shipped = Path(__file__).resolve().parents[3] / "hosts.yaml"
-    found = loader.find(wish.inventory or None, os.environ, Path.cwd(), shipped)
+    found = loader.here(wish.inventory)
     inventory = loader.load(found)
     service = _service(inventory, wish)
     plan = plan_on_paper(service, parse_version(wish.version), "now")
