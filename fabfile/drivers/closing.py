@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
 from fabfile.drivers.prepare import Prepared
-from fabfile.errors import EvenkeelError
 from fabfile.remote import journal
 from fabfile.remote.base import Command
 from fabfile.rollout import history
@@ -42,14 +41,8 @@ class Closing:
         if verdict:
             facts["verdict"] = verdict
         text = json.dumps(facts, sort_keys=True).encode()
-        running = []
-        for host in self._hosts():
-            try:
-                transport = self._prepared.remotes.get(host)
-                running.append(transport.start(Command(journal.finish_as_told(plan.journal), text)))
-            except EvenkeelError as error:
-                self._emit(Notice(f"not told that the rollout is over: {error}", host))
-        for waiting in running:
+        command = Command(journal.finish_as_told(plan.journal), text)
+        for waiting in [self._prepared.remotes.start(host, command) for host in self._hosts()]:
             result = waiting.wait()
             if not result.ok:
                 self._emit(Notice(f"not told that it is over: {result.tail(1)}", result.host))

@@ -232,8 +232,8 @@ class Hands:
                 all_keys |= keys
                 parts.append(effect)
         return {
-            host: self._remotes.get(host).start(
-                Command(self._locks.fence(host, keys, all_of(*parts)), label="record")
+            host: self._remotes.start(
+                host, Command(self._locks.fence(host, keys, all_of(*parts)), label="record")
             )
             for host, (keys, parts) in merged.items()
         }

@@ -110,13 +110,14 @@ class Locks:
 
     def _take(self, hosts: Sequence[str]) -> None:
         running = {
-            host: self._remotes.get(host).start(
+            host: self._remotes.start(
+                host,
                 Command(
                     state.acquire(
                         self._keys[host], self._owner, self._facts, self._over, self._stale
                     ),
                     label="lock",
-                )
+                ),
             )
             for host in hosts
         }
@@ -157,13 +158,10 @@ class Locks:
         return life.heartbeat({key: tokens[key] for key in keys})
 
     def _everywhere(self, scripts: Mapping[str, str]) -> dict[str, Result]:
-        running = {}
-        for host, script in scripts.items():
-            command = Command(script, label="lock", urgent=True)
-            try:
-                running[host] = self._remotes.get(host).start(command)
-            except RemoteError:
-                continue
+        running = {
+            host: self._remotes.start(host, Command(script, label="lock", urgent=True))
+            for host, script in scripts.items()
+        }
         return {host: waiting.wait() for host, waiting in running.items()}
 
     def retire(self) -> None:
@@ -183,10 +181,7 @@ class Locks:
         for claim in dict.fromkeys(claims):
             script = state.acquire([claim.key], owner, self._facts, [self._owner], 0, wait)
             command = Command(script, timeout=wait + 2.0, label="lock", urgent=True)
-            try:
-                found[claim] = self._remotes.get(claim.host).start(command)
-            except RemoteError:
-                continue
+            found[claim] = self._remotes.start(claim.host, command)
         for claim, running in found.items():
             result = running.wait()
             got, _ = state.parse_acquired(result.stdout)

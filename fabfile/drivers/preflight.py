@@ -11,7 +11,7 @@ from fabfile.drivers.aside import aside
 from fabfile.drivers.balancers import Pool
 from fabfile.drivers.locks import describe
 from fabfile.drivers.operators import said
-from fabfile.errors import EvenkeelError, Locked, PreflightFailed, RemoteError
+from fabfile.errors import EvenkeelError, Locked, PreflightFailed
 from fabfile.inventory.model import Service
 from fabfile.remote import state
 from fabfile.remote.base import Command, Result
@@ -32,15 +32,14 @@ def everywhere(
     stdin: bytes | Mapping[str, bytes] = b"",
 ) -> dict[str, Result]:
     """Run each host's script, all side by side. One that can't be reached has no exit code."""
-    running = {}
-    results = dict.fromkeys(scripts, Result("", label, None, "", "", 0.0))
-    for host, script in scripts.items():
-        data = stdin if isinstance(stdin, bytes) else stdin[host]
-        try:
-            running[host] = remotes.get(host).start(Command(script, data, timeout, label))
-        except RemoteError as error:
-            results[host] = Result(host, label, None, "", str(error), 0.0)
-    return results | {host: waiting.wait() for host, waiting in running.items()}
+    running = {
+        host: remotes.start(
+            host,
+            Command(script, stdin if isinstance(stdin, bytes) else stdin[host], timeout, label),
+        )
+        for host, script in scripts.items()
+    }
+    return {host: waiting.wait() for host, waiting in running.items()}
 
 
 def reachable(remotes: Remotes, hosts: Iterable[str]) -> tuple[list[str], list[str]]:

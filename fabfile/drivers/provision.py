@@ -98,9 +98,8 @@ class Provision:
             lost = {r.instance.name: r.id for r in found if _is_lost(facts[host], r)}
             effect = compose.up_missing_script(self._service, new, found[0].id, lost=lost)
             script = locks.fence(host, [compose.project_key(self._service)], effect)
-            running[host] = self._remotes.get(host).start(
-                Command(script, password, UP_TIMEOUT, "docker compose up")
-            )
+            command = Command(script, password, UP_TIMEOUT, "docker compose up")
+            running[host] = self._remotes.start(host, command)
         results = [waiting.wait() for waiting in running.values()]
         self._raise_failed(results)
         for host, found in staged.items():
@@ -121,12 +120,13 @@ class Provision:
     ) -> None:
         timeout = self._service.health.timeout + self._service.health.min_healthy + 15
         running = [
-            self._remotes.get(host).start(
+            self._remotes.start(
+                host,
                 Command(
                     compose.health_script(self._service, release.instance, release.id),
                     timeout=timeout,
                     label=f"health check of {release.instance.name}",
-                )
+                ),
             )
             for host, found in staged.items()
             for release in found
@@ -153,13 +153,10 @@ class Provision:
         with self._locked(claims) as locks:
             running = []
             for balancer, text in found:
-                command = provision_script(balancer.spec, text, drop=drop)
-                script = locks.fence(balancer.host, [process_key(balancer)], command.script)
-                running.append(
-                    self._remotes.get(balancer.host).start(
-                        Command(script, command.stdin, PROVISION_TIMEOUT, "configure HAProxy")
-                    )
-                )
+                built = provision_script(balancer.spec, text, drop=drop)
+                script = locks.fence(balancer.host, [process_key(balancer)], built.script)
+                command = Command(script, built.stdin, PROVISION_TIMEOUT, "configure HAProxy")
+                running.append(self._remotes.start(balancer.host, command))
             results = [waiting.wait() for waiting in running]
         for result in results:
             problem = shell.problem(result.host, result)

@@ -109,12 +109,16 @@ class Transport(Protocol):
     def start(self, command: Command) -> Running:
         """Start ``command``. A lost connection is opened again first.
 
-        Raises :class:`fabfile.errors.Unreachable` when there is no connection to be had.
+        When there is no connection to be had, it raises :class:`fabfile.errors.Unreachable`, or
+        the result says so; :meth:`fabfile.remote.pool.Remotes.start` makes one of the two.
         """
         ...
 
     def run(self, command: Command) -> Result:
-        """``start`` and ``wait`` in one."""
+        """Run ``command`` to its end.
+
+        Raises :class:`fabfile.errors.Unreachable` when there is no connection to be had.
+        """
         ...
 
     def converse(self, command: Command, *, marker: str) -> Lines:

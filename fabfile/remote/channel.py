@@ -96,6 +96,11 @@ class SshRunning:
         self._ended = threading.Event()
         self._result: Result | None = None
 
+    @property
+    def name(self) -> str:
+        """For whoever looks at the threads of this program."""
+        return f"{self._host} {self._command.label}"
+
     def begin(self) -> None:
         """Open a session and send the command. Raises :class:`RemoteError` if nothing was sent."""
         channel = self._session()
@@ -114,7 +119,7 @@ class SshRunning:
             assert self._channel is not None
             code = self._follow(self._channel)
         except RemoteError as error:
-            self._note(f"not started: {error}")
+            self._err.append(f"{error}\n".encode())
         except Exception as error:  # wait() promises a result, whatever Paramiko comes up with
             self._note(f"{type(error).__name__}: {error}")
         finally:

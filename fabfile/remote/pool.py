@@ -7,7 +7,7 @@ import ctypes
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from fabfile.errors import BadInput, RemoteError
@@ -85,12 +85,26 @@ class Remotes:
 
         Raises :class:`RemoteError` when it cannot be reached, :class:`BadInput` when it is unknown.
         """
+        transport = self._known(name)
+        transport.connect()  # outside the lock: others need not wait for this host
+        return transport
+
+    def start(self, name: str, command: Command) -> Running:
+        """Start ``command`` on ``name``; whoever starts many does not wait for any of them here.
+
+        A host that can't be reached says so in the result, which has no exit code then. Raises
+        :class:`BadInput` when it is unknown.
+        """
+        try:
+            return self._known(name).start(command)
+        except RemoteError as error:
+            return _Refused(Result(name, command.label, None, "", str(error), 0.0))
+
+    def _known(self, name: str) -> Connectable:
         with self._lock:
             transport = self._transports.get(name)
             if transport is None:
                 transport = self._transports[name] = self._make(self._host(name))
-        # Outside the lock: others need not wait for this host.
-        transport.connect()
         return transport
 
     def close(self) -> None:
@@ -124,6 +138,16 @@ class Remotes:
         return SshTransport(entry.name, self._dialer.connection(entry))
 
 
+@dataclass(frozen=True)
+class _Refused:
+    """A command that nobody took."""
+
+    result: Result
+
+    def wait(self) -> Result:
+        return self.result
+
+
 class Urgent:
     """The same hosts, for commands that never wait behind others; see ``base.Command.urgent``."""
 
@@ -133,6 +157,10 @@ class Urgent:
     def get(self, name: str) -> Transport:
         """As :meth:`Remotes.get`."""
         return _UrgentTransport(self._remotes.get(name))
+
+    def start(self, name: str, command: Command) -> Running:
+        """As :meth:`Remotes.start`."""
+        return self._remotes.start(name, replace(command, urgent=True))
 
 
 class _UrgentTransport:

@@ -59,29 +59,32 @@ class SshTransport:
         self._connection.open()
 
     def start(self, command: Command) -> SshRunning:
-        """Start ``command``, or queue it when as many run as sshd allows.
+        """Start ``command``, or queue it when as many run as sshd allows; never blocks.
+
+        To open a session and to send a command are two trips: nobody who starts many waits for
+        them one after the other. What comes of it is in the result, an :class:`Unreachable` too.
+        """
+        return self._collecting(self._running(command))
+
+    def run(self, command: Command) -> Result:
+        """Run ``command`` to its end.
 
         Raises :class:`Unreachable` (``HostKeyRefused``) when there is no connection to be had.
         """
-        self.connect()
-        urgent = command.urgent
-        ours = self._commands.try_take(urgent=urgent)
+        running = self._running(command)
+        running.begin()
+        return self._collecting(running).wait()
 
+    def _running(self, command: Command) -> SshRunning:
         def session() -> paramiko.Channel:
-            if not ours:
-                self._commands.take(urgent=urgent)
-            return self._session(self._commands, urgent=urgent)
+            self._commands.take(urgent=command.urgent)
+            return self._session(self._commands, urgent=command.urgent)
 
-        running = SshRunning(self._name, command, session, self._commands.release)
-        if ours:
-            running.begin()
-        name = f"{self._name} {command.label}"
-        threading.Thread(target=running.collect, name=name, daemon=True).start()
+        return SshRunning(self._name, command, session, self._commands.release)
+
+    def _collecting(self, running: SshRunning) -> SshRunning:
+        threading.Thread(target=running.collect, name=running.name, daemon=True).start()
         return running
-
-    def run(self, command: Command) -> Result:
-        """``start`` and ``wait`` in one."""
-        return self.start(command).wait()
 
     def converse(self, command: Command, *, marker: str) -> SshLines:
         """Start a conversation; see ``quoting.answer_lines`` for the script.

@@ -236,7 +236,10 @@ def test_a_server_that_is_gone_is_unreachable_and_comes_back(sshd: Sshd, remotes
     host = remotes.get("web2")
     sshd.stop()
     with pytest.raises(Unreachable, match=r"web2: connection refused at 127.0.0.1:\d+"):
-        host.start(Command("true"))
+        host.run(Command("true"))
+    gone = host.start(Command("true")).wait()
+    assert gone.exit_code is None
+    assert "web2: connection refused at" in gone.stderr
     sshd.start()
     assert host.run(Command("echo back")).stdout == "back\n"
 

@@ -65,10 +65,7 @@ def servers(
     running = {}
     for name, (balancer, script) in asked.items():
         command = Command(script, timeout=TIMEOUT, label="ask HAProxy")
-        try:
-            running[name] = remotes.get(balancer.host).start(command)
-        except EvenkeelError as error:
-            problems.append(str(error))
+        running[name] = remotes.start(balancer.host, command)
     for name, waiting in running.items():
         balancer = balancers[name]
         mine = {

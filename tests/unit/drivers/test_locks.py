@@ -7,7 +7,7 @@ import pytest
 from fabfile.drivers import heart as heart_module
 from fabfile.drivers import locks as locks_module
 from fabfile.drivers.locks import Claim, Locks, check_fence
-from fabfile.errors import Fenced, Locked, OutcomeUnknown, RemoteError, Unreachable
+from fabfile.errors import Fenced, Locked, OutcomeUnknown, RemoteError
 from fabfile.remote import state
 from fabfile.remote.base import Result
 from fabfile.remote.local import LocalTransport
@@ -91,8 +91,9 @@ def test_whoever_loses_at_the_first_host_asks_no_other(fleet):
 
 def test_a_host_that_vanishes_leaves_no_lock_on_the_others(fleet):
     fleet["web2"].down = True
-    with pytest.raises(Unreachable):
+    with pytest.raises(RemoteError, match="web2: the lock could not be taken") as caught:
         made(fleet).acquire()
+    assert "connection refused" in caught.value.detail
     for name in ("web1", "lb1"):
         assert given_back(fleet[name])
 

@@ -7,6 +7,7 @@ import pytest
 
 from fabfile.errors import BadInput, Unreachable
 from fabfile.inventory.model import Host, Inventory
+from fabfile.remote.base import Command
 from fabfile.remote.fake import FakeTransport
 from fabfile.remote.pool import Remotes
 
@@ -44,6 +45,7 @@ class Fleet:
         assert entry.name not in self.made, "a second connection to one host"
         self.entries.append(entry)
         self.made[entry.name] = Counted(entry.name)
+        self.made[entry.name].on("true")
         self.made[entry.name].down = entry.name in self.down
         return self.made[entry.name]
 
@@ -56,6 +58,18 @@ def test_every_host_that_cannot_be_reached_is_named_and_the_others_are_connected
     assert all(isinstance(error, Unreachable) for error in failed.values())
     assert set(fleet.made) == set(remotes.names) == set(NAMES)
     assert 1 < fleet.most <= 10
+
+
+def test_who_starts_many_waits_for_none_and_hears_of_each_that_can_not_be_reached() -> None:
+    fleet = Fleet("web1")
+    remotes = Remotes(INVENTORY, make=fleet.make)
+    fleet_of = [remotes.start(name, Command("true", label="look")) for name in ("web1", "web2")]
+    refused, other = (running.wait() for running in fleet_of)
+    assert (refused.host, refused.exit_code, refused.label) == ("web1", None, "look")
+    assert "connection refused" in refused.stderr
+    assert other.ok
+    with pytest.raises(BadInput, match="web99"):
+        remotes.start("web99", Command("true"))
 
 
 def test_two_names_for_one_address_are_two_hosts() -> None:
