@@ -440,12 +440,15 @@ def test_why_a_host_cannot_be_reached_is_said_in_plain_words(sshd: Sshd) -> None
 
 
 def test_a_host_that_falls_silent_is_given_up_after_the_deadline(
-    sshd: Sshd, remotes: Remotes, monkeypatch: pytest.MonkeyPatch
+    sshd: Sshd, remotes: Remotes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fabfile.remote.channel.PATIENCE", 1.0)
     host = remotes.get("web1")
     pid = int(host.run(Command("cut -d' ' -f4 /proc/$PPID/stat")).stdout)
-    running = host.start(Command("sleep 30", timeout=1))
+    begun = tmp_path / "begun"
+    running = host.start(Command(sh("touch %s; sleep 30", begun), timeout=1))
+    while not begun.exists():
+        time.sleep(0.005)
     os.kill(pid, signal.SIGSTOP)
     try:
         result = running.wait()
