@@ -62,6 +62,23 @@ def rollout(rows: Iterable[Row]) -> list[Bound]:
     return found
 
 
+def distance(rows: Iterable[Row]) -> list[Bound]:
+    """Of the same rollout on hosts next door and far away."""
+    wall = {(row["contender"], bool(row["trip"])): row["wall"] for row in rows}
+    return [
+        Bound(
+            f"{where}: wall time / the tuned playbook's",
+            wall["ours", far] / wall["ansible-tuned", far],
+            0.5,
+        )
+        for where, far in (("next door", False), ("far away", True))
+    ] + [
+        Bound("far away: failed requests", row["failed"], 0, "requests")
+        for row in rows
+        if row["contender"] == "ours" and row["trip"]
+    ]
+
+
 def least_time(limit: Row, row: Row) -> float:
     """Seconds that Docker, the balancers' own checks and the policy's own waiting need."""
     checks = row["checks"]

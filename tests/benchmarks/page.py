@@ -19,14 +19,25 @@ Result = Mapping[str, Any]
 
 def bounds(result: Result) -> list[Bound]:
     """What that part has to keep."""
-    judges = {"rollout": kept.rollout, "fleet": kept.fleet, "plan": kept.plan}
+    judges = {
+        "rollout": kept.rollout,
+        "distance": kept.distance,
+        "fleet": kept.fleet,
+        "plan": kept.plan,
+    }
     judge = judges.get(result["name"])
     return judge(result["rows"]) if judge else []
 
 
 def section(result: Result) -> str:
     """That part's tables."""
-    views = {"rollout": rollout, "fleet": fleet, "plan": plan, "balancer": balancer}
+    views = {
+        "rollout": rollout,
+        "distance": distance,
+        "fleet": fleet,
+        "plan": plan,
+        "balancer": balancer,
+    }
     return views[result["name"]](result)
 
 
@@ -104,6 +115,30 @@ def overheads(rows: list[Mapping[str, Any]]) -> str:
             f"{row['before']:.2f} s",
             f"{row['after']:.2f} s",
         ])  # fmt: skip
+    return table(head, lines)
+
+
+def distance(result: Result) -> str:
+    """One line for each contender; what is more far away, in trips."""
+    found = {(row["contender"], bool(row["trip"])): row for row in result["rows"]}
+    trip = result["trip"]
+    lines = []
+    for name in dict.fromkeys(row["contender"] for row in result["rows"]):
+        near, far = found[name, False], found[name, True]
+        more = (far["wall"] - near["wall"]) / trip
+        lines.append([
+            near["title"],
+            f"{near['wall']:.1f} s",
+            f"{far['wall']:.1f} s",
+            ratio(far["wall"], found["ours", True]["wall"]),
+            f"{more:.0f}",
+            f"{near['lost_per_instance']:.2f} s",
+            f"{far['lost_per_instance']:.2f} s",
+            f"{near['failed'] + far['failed']} of {near['requests'] + far['requests']}",
+        ])  # fmt: skip
+    head = ["", "wall, next door", f"wall, {trip * 1000:g} ms away", "to ours",
+            "trips waited for", "out of rotation, an instance, next door", "far away",
+            "failed requests"]  # fmt: skip
     return table(head, lines)
 
 

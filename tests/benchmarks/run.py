@@ -24,6 +24,7 @@ RESULTS = Path(__file__).with_name("results")
 QUICK = ROOT / ".evenkeel" / "bench"
 PARTS = {
     "rollout": "nine instances on the lab, beside Ansible, pyinfra, docker-rollout and the limit",
+    "distance": "the same on hosts that are 40 ms away, beside tuned Ansible and pyinfra",
     "fleet": "50, 200 and 500 hosts, beside Fabric, OpenSSH, pyinfra and Ansible",
     "plan": "the plan and the capacity scheduler for up to 10,000 hosts",
     "balancer": "what our questions cost a HAProxy with 100 servers",

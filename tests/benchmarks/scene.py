@@ -27,6 +27,8 @@ IMAGE = "registry.lab:5000/challenge"
 OLD, NEW = "0.0.1", "0.0.2"
 INSTANCES = 3
 """On each host."""
+RELAYED = 1000
+"""What is added to a port of an sshd where a relay listens for it."""
 FRONT = {"self": "a HAProxy on each host", "edge": "two edge HAProxies"}
 
 
@@ -51,11 +53,16 @@ def seconds(text: str) -> float:
 
 
 class Scene:
-    """The lab in one topology: ``self`` or ``edge``."""
+    """The lab in one topology: ``self`` or ``edge``.
 
-    def __init__(self, lab: Lab, topology: str) -> None:
+    ``far``: whoever upgrades goes to the hosts through :attr:`far_ports`.
+    """
+
+    def __init__(self, lab: Lab, topology: str, *, far: bool = False) -> None:
         self.lab = lab
         self.topology = topology
+        self.far = far
+        self.known_hosts = self._known_hosts()
         self.folder = Path(tempfile.mkdtemp(prefix="ekb"))
         role = "web" if topology == "self" else "edge"
         self.balancers = [node for node in lab.nodes if node.role == role]
@@ -66,6 +73,27 @@ class Scene:
 
     def __exit__(self, *_: object) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    @property
+    def far_ports(self) -> dict[int, int]:
+        """The port of each host's relay, and that of its sshd."""
+        return {node.ssh_port + RELAYED: node.ssh_port for node in self.lab.nodes}
+
+    def port(self, node: Node) -> int:
+        """Where whoever upgrades finds its sshd."""
+        return node.ssh_port + (RELAYED if self.far else 0)
+
+    def _known_hosts(self) -> Path:
+        """Host keys under the ports they are found at."""
+        plain = self.lab.state / "known_hosts"
+        if not self.far:
+            return plain
+        text = plain.read_text()
+        for here, there in self.far_ports.items():
+            text = text.replace(f"]:{there} ", f"]:{here} ")
+        far = self.lab.state / "known_hosts-far"
+        far.write_text(text)
+        return far
 
     @property
     def edge(self) -> bool:
@@ -136,9 +164,19 @@ class Scene:
             "balancers": {"options": dict(checks.options)},
             "urls": list(self.urls),
         }
-        path = variant(base, f"bench-{checks.name}", change)
+        path = variant(base, f"bench-{checks.name}{'-far' if self.far else ''}", change)
+        if self.far:
+            self._send_far(path)
         self._fab(path, "provision", "--version", OLD)
         return path
+
+    def _send_far(self, path: Path) -> None:
+        text = path.read_text().replace(
+            "known_hosts: known_hosts", f"known_hosts: {self.known_hosts}"
+        )
+        for here, there in self.far_ports.items():
+            text = text.replace(f"port: {there}}}", f"port: {here}}}")
+        path.write_text(text)
 
     def begin_ours(self, inventory: Path) -> None:
         """Every instance at the old version, put there by us."""
@@ -193,11 +231,11 @@ class Scene:
         folder = self.folder / name
         shutil.copytree(PEERS / name, folder, dirs_exist_ok=True)
         groups = {"web": self.web} | ({"edge": self.balancers} if self.edge else {})
-        common = f"-o UserKnownHostsFile={self.lab.state}/known_hosts -o IdentitiesOnly=yes -F none"
+        common = f"-o UserKnownHostsFile={self.known_hosts} -o IdentitiesOnly=yes -F none"
         inventory = {
             name: {
                 "hosts": {
-                    node.name: {"ansible_host": "127.0.0.1", "ansible_port": node.ssh_port}
+                    node.name: {"ansible_host": "127.0.0.1", "ansible_port": self.port(node)}
                     for node in nodes
                 },
             }
@@ -228,10 +266,10 @@ class Scene:
     def _pyinfra_data(self, node: Node, balancers: list[str]) -> dict[str, Any]:
         return {
             "ssh_hostname": "127.0.0.1",
-            "ssh_port": node.ssh_port,
+            "ssh_port": self.port(node),
             "ssh_user": "deploy",
             "ssh_key": str(self.lab.state / "id_ed25519"),
-            "ssh_known_hosts_file": str(self.lab.state / "known_hosts"),
+            "ssh_known_hosts_file": str(self.known_hosts),
             "balancers": balancers,
         }
 
