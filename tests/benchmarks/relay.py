@@ -38,7 +38,7 @@ class Relay:
         at: TracebackType | None,
     ) -> None:
         self._process.kill()
-        self._process.wait()
+        self._process.communicate()
 
 
 async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, one_way: float) -> None:

@@ -264,11 +264,19 @@ def results():
     sizes = [{"hosts": h, "instances": 4 * h, "wall": h / 100, "cpu": 1.0, "memory": 50}
              for h in (3, 100, 1000)]  # fmt: skip
     yield result("rollout", [*nine, one_host], load={"long": 16.0})
+    ways = [full(name, trip=trip) for name in ("ours", "ansible-tuned") for trip in (0.0, 0.04)]
+    yield result("distance", ways, trip=0.04)
     yield result("fleet", hosts)
     yield result("plan", sizes)
     back = {"out": 0.3, "tries": 3, "least": 0.1, "median": 0.2, "most": 0.3}
     both = [back | {"way": way} for way in ("maint", "parked")]
     yield result("balancer", seen, returning=both)
+
+
+def test_what_is_more_far_away_is_counted_in_trips():
+    near, far = (full("ours", trip=trip) for trip in (0.0, 0.04))
+    text = page.distance(result("distance", [near, far | {"wall": near["wall"] + 2.0}], trip=0.04))
+    assert "| 50 |" in text
 
 
 def test_the_page_shows_every_part_and_whether_its_bounds_are_kept(tmp_path, monkeypatch):
@@ -279,5 +287,5 @@ def test_the_page_shows_every_part_and_whether_its_bounds_are_kept(tmp_path, mon
     text = (tmp_path / "page.md").read_text()
     assert "<!--" not in text
     assert "**not reached**" in text  # as quick as the tuned playbook is not half of it
-    assert text.count("Measured today") == 4
+    assert text.count("Measured today") == 5
     assert "0 of 20" in text
