@@ -45,7 +45,7 @@ class Closing:
         for waiting in [self._prepared.remotes.start(host, command) for host in self._hosts()]:
             result = waiting.wait()
             if not result.ok:
-                self._emit(Notice(f"not told that it is over: {result.tail(1)}", result.host))
+                self._emit(Notice(f"not told that it is over: {result.why}", result.host))
 
     def _hosts(self) -> list[str]:
         plan, hands = self._prepared.plan, self._prepared.pool.hands

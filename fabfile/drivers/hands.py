@@ -7,7 +7,7 @@ Docker answers is judged here and nowhere else.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 
@@ -209,16 +209,35 @@ class Hands:
             for host, (keys, named) in self._records(step.target).items()
         }
         host = step.target.instance.host
-        mine = self._start_records([{host: effects.pop(host)}])
-        # A balancer's host hears of every lane: what they write there at once is one command.
-        shared = self._shared_records.ask(effects) if effects else {}
-        results = {host: shared[host] for host in effects}
-        if not all(result.ok for result in results.values()):
-            # They may have travelled with others' records: those may be to blame.
-            results = self._write_records([effects])
-        for result in (*(running.wait() for running in mine.values()), *results.values()):
+        mine = self._start_records([{host: effects.pop(host)}])[host]
+        results = self._shared(effects) | {host: mine.wait()}
+        written = [name for name, result in results.items() if result.ok]
+        if len(written) < len(results) and step.progress == "undo" and step.target.task == "roll":
+            # Nothing begins, and nobody would come back to what was written of it.
+            self._close(step.target, written)
+        for result in results.values():
             _check(result, "could not write its record")
         return Done()
+
+    def _shared(self, effects: Effects) -> dict[str, Result]:
+        """A balancer's host hears of every lane: what they write there at once is one command."""
+        if not effects:
+            return {}
+        shared = self._shared_records.ask(effects)
+        if any(shared[host].exit_code is None for host in effects):
+            shared = self._shared_records.ask(effects)  # once more, together: it was cut off
+        if any(not shared[host].ok and shared[host].exit_code is not None for host in effects):
+            # They may have travelled with others' records: those may be to blame.
+            shared = self._write_records([effects])
+        return {host: shared[host] for host in effects}
+
+    def _close(self, target: Target, hosts: Iterable[str]) -> None:
+        written = self._records(target)
+        effects = {
+            host: (frozenset(written[host][0]), records.close(self._plan.journal, written[host][1]))
+            for host in hosts
+        }
+        self._write_records([effects])
 
     def _write_records(self, batch: Sequence[Effects]) -> dict[str, Result]:
         """Records of several lanes, with one command for each host."""
@@ -287,4 +306,5 @@ def records_of(
 def _check(result: Result, what: str) -> None:
     check_fence(result)
     if not result.ok:
-        raise RemoteError(result.host, what, detail=result.tail())
+        why = f": {result.why}" if result.exit_code is None and result.why else ""
+        raise RemoteError(result.host, f"{what}{why}", detail=result.tail())

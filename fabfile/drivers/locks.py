@@ -101,6 +101,9 @@ class Locks:
             self._take(hosts[:1])
             self._take(hosts[1:])
         except BaseException:
+            # What is under way still would take a lock after it was given back.
+            for running in self._taking:
+                running.wait()
             # A host whose answer got lost may have given us its locks all the same.
             self._everywhere(
                 {host: state.abandon(keys, self._owner) for host, keys in self._keys.items()}
@@ -109,8 +112,8 @@ class Locks:
             raise
 
     def _take(self, hosts: Sequence[str]) -> None:
-        running = {
-            host: self._remotes.start(
+        self._taking = [
+            self._remotes.start(
                 host,
                 Command(
                     state.acquire(
@@ -120,8 +123,8 @@ class Locks:
                 ),
             )
             for host in hosts
-        }
-        results = [waiting.wait() for waiting in running.values()]
+        ]
+        results = [running.wait() for running in self._taking]
         for result in results:
             for file in state.parse_lost(result.stdout):
                 text = f"{file} was damaged; it is kept aside, and the count goes on from the clock"
@@ -138,7 +141,10 @@ class Locks:
     def _refused(self, result: Result) -> EvenkeelError:
         _, held = state.parse_acquired(result.stdout)
         if held is None:
-            return RemoteError(result.host, "the lock could not be taken", detail=result.tail())
+            why = f": {result.why}" if result.exit_code is None and result.why else ""
+            return RemoteError(
+                result.host, f"the lock could not be taken{why}", detail=result.tail()
+            )
         return Locked(f"{result.host}: {describe(held)}")
 
     def fence(self, host: str, keys: Iterable[str], effect: str) -> str:

@@ -52,8 +52,8 @@ def reachable(remotes: Remotes, hosts: Iterable[str]) -> tuple[list[str], list[s
 def failed(result: Result) -> str:
     """One line about a command that did not end well."""
     if result.exit_code is None:
-        why = result.tail(1).removeprefix(f"{result.host}: ")
-        return f"{result.host}: no answer to: {result.label}" + (f" ({why})" if why else "")
+        why = f" ({result.why})" if result.why else ""
+        return f"{result.host}: no answer to: {result.label}{why}"
     return f"{result.host}: {result.label} failed ({result.exit_code}): {result.tail(3)}"
 
 

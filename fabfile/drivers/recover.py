@@ -313,7 +313,7 @@ class Taker:
             check_fence(result)
         refuse(
             [failed(result) for result in results.values() if not result.ok],
-            "no server was touched yet",
+            "the end of the rollout has not begun",
         )
 
     def _keys(self, plan: Plan) -> dict[str, set[str]]:

@@ -52,6 +52,11 @@ class Result:
         text = self.stderr.strip() or self.stdout.strip()
         return "\n".join(text.splitlines()[-lines:])
 
+    @property
+    def why(self) -> str:
+        """The last line of that, for a text that names the host already."""
+        return self.tail(1).removeprefix(f"{self.host}: ")
+
 
 class Running(Protocol):
     """A command that was started. Starting many and then waiting runs them side by side."""

@@ -25,7 +25,11 @@ from fabfile.inventory.model import Host
 from fabfile.remote.hostkeys import HostKeyPolicy, known_hosts_files, preferred_key_types
 
 HANDSHAKES = 10
-"""Connections being made at the same time; sshd begins to drop at 10 (MaxStartups 10:30:100)."""
+"""Connections being made to one sshd at the same time: it begins to drop at 10 (MaxStartups
+10:30:100)."""
+AT_ONCE = 64
+"""Connections being made at the same time, to whomever: waiting for hosts that are far away, or
+gone, costs nothing."""
 ATTEMPTS = 6
 """Tries when the server hangs up before it has said who it is, which MaxStartups does."""
 KEEPALIVE = 15
@@ -36,7 +40,10 @@ second: with 500 hosts a quarter of a rollout's processor time."""
 SILENCE = 30
 """Seconds a peer may leave sent data unacknowledged before the kernel gives the connection up."""
 
-_handshakes = threading.BoundedSemaphore(HANDSHAKES)
+_handshakes = threading.BoundedSemaphore(AT_ONCE)
+_guard = threading.Lock()
+_turns: dict[str, threading.BoundedSemaphore] = {}
+"""By address and port: whose turn it is to connect there."""
 # Paramiko logs tracebacks of failures that reach a person as one line; without a handler of
 # their own, Python would print them.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
@@ -97,7 +104,7 @@ class HostConnection(Connection):  # type: ignore[misc]  # Fabric has no type hi
             self._open_gateway_first()
             for attempt in range(1, ATTEMPTS + 1):
                 try:
-                    with _handshakes:
+                    with _turn(self.where), _handshakes:
                         super().open()
                     self.transport.set_keepalive(KEEPALIVE)
                     self.transport.sock.settimeout(IDLE)
@@ -186,6 +193,12 @@ def _tune(sock: socket.socket) -> None:
     option = getattr(socket, "TCP_USER_TIMEOUT", None)
     if option is not None:
         sock.setsockopt(socket.IPPROTO_TCP, option, SILENCE * 1000)
+
+
+def _turn(where: str) -> threading.BoundedSemaphore:
+    """For one sshd; it may have several names."""
+    with _guard:
+        return _turns.setdefault(where, threading.BoundedSemaphore(HANDSHAKES))
 
 
 def _hung_up(error: Exception) -> bool:

@@ -13,7 +13,7 @@ from typing import Protocol
 from fabfile.errors import BadInput, RemoteError
 from fabfile.inventory.model import Host, Inventory
 from fabfile.remote.base import Command, Lines, Result, Running, Stream, Transport
-from fabfile.remote.connection import HANDSHAKES
+from fabfile.remote.connection import AT_ONCE
 from fabfile.remote.dialer import Dialer, host_at, is_address
 from fabfile.remote.local import LocalTransport
 from fabfile.remote.ssh import SshTransport
@@ -62,7 +62,7 @@ class Remotes:
             return tuple(self._transports)
 
     def connect(self, names: Iterable[str]) -> dict[str, RemoteError]:
-        """Connect to all of ``names``, at most ten at a time; return what failed, by host.
+        """Connect to all of ``names``, many at a time; return what failed, by host.
 
         Raises :class:`BadInput`, before anything is contacted, for a name nobody knows.
         """
@@ -76,7 +76,7 @@ class Remotes:
                 failed[name] = error
 
         if wanted:
-            with ThreadPoolExecutor(min(HANDSHAKES, len(wanted))) as workers:
+            with ThreadPoolExecutor(min(AT_ONCE, len(wanted))) as workers:
                 list(workers.map(one, wanted))
         return {name: failed[name] for name in wanted if name in failed}
 
@@ -175,7 +175,7 @@ class _UrgentTransport:
         return self._transport.start(replace(command, urgent=True))
 
     def run(self, command: Command) -> Result:
-        return self.start(command).wait()
+        return self._transport.run(replace(command, urgent=True))
 
     def converse(self, command: Command, *, marker: str) -> Lines:
         return self._transport.converse(command, marker=marker)

@@ -38,8 +38,10 @@ class Slots:
         """Take a slot, however long that lasts; every command has a deadline, so one gets free."""
         with self._changed:
             self._urgent += urgent
-            self._changed.wait_for(lambda: self._free(urgent))
-            self._urgent -= urgent
+            try:
+                self._changed.wait_for(lambda: self._free(urgent))
+            finally:
+                self._urgent -= urgent
             self._taken += 1
             self._changed.notify_all()
 

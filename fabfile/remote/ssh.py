@@ -16,7 +16,7 @@ import paramiko
 from fabfile.errors import RemoteError, Unreachable
 from fabfile.remote.base import Command, Result
 from fabfile.remote.channel import SshLines, SshRunning
-from fabfile.remote.connection import HostConnection
+from fabfile.remote.connection import AT_ONCE, HostConnection
 from fabfile.remote.slots import Slots
 from fabfile.remote.streams import SshStream
 
@@ -33,6 +33,10 @@ LATE = 4
 """Refusals of a session, over 75 ms, that are taken for sshd's being late."""
 HOPELESS = 10
 """Refusals, over 2.5 s, without another session of ours open, after which we give up."""
+
+_opening = threading.BoundedSemaphore(AT_ONCE)
+"""Sessions being opened at the same time: what a thousand begin at once, nobody is ready for, where
+many hosts share one machine."""
 
 
 class SshTransport:
@@ -147,15 +151,19 @@ class SshTransport:
 
     def _session(self, slots: Slots, *, urgent: bool = False) -> paramiko.Channel:
         """A new session for the slot we hold; when it raises, the slot was given back."""
+        try:
+            return self._opened(slots, urgent)
+        except BaseException:
+            slots.release()
+            raise
+
+    def _opened(self, slots: Slots, urgent: bool) -> paramiko.Channel:
         tries = refusals = 0
         while True:
+            transport = self._alive()
             try:
-                transport = self._alive()
-            except RemoteError:
-                slots.release()
-                raise
-            try:
-                return transport.open_session(timeout=OPEN_TIMEOUT)
+                with contextlib.nullcontext() if urgent else _opening:
+                    return transport.open_session(timeout=OPEN_TIMEOUT)
             except (paramiko.SSHException, OSError, EOFError) as error:
                 if _is_refusal(error, transport):
                     refusals += 1
@@ -166,7 +174,6 @@ class SshTransport:
                 transport.close()
                 tries += 1
                 if tries == 2:
-                    slots.release()
                     raise Unreachable(self._name, f"connection lost: {error}") from error
 
     def _alive(self) -> paramiko.Transport:
@@ -188,11 +195,12 @@ class SshTransport:
             return False
         if self._given_way():
             return True
-        if not slots.refused() and refusals >= HOPELESS:
+        others = slots.refused()
+        slots.take(urgent=urgent)
+        if not others and refusals >= HOPELESS:
             raise Unreachable(
                 self._name, "sshd allows no further session: raise its MaxSessions"
             ) from error
-        slots.take(urgent=urgent)
         return False
 
 

@@ -17,7 +17,6 @@ import re
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from jinja2 import (
     TemplateError,
     TemplateSyntaxError,
 )
+from jinja2.bccache import Bucket, BytecodeCache
 from ruamel.yaml import YAML
 from ruamel.yaml.constructor import SafeConstructor
 from ruamel.yaml.error import YAMLError
@@ -93,11 +93,32 @@ def render(
         raise PreflightFailed(f"{where}: the template does not render: {what}") from error
 
 
-@cache
+class _Compiled(BytecodeCache):
+    """Templates are compiled once for all hosts, and anew when their text has changed.
+
+    Nothing else is kept: what a template sets in a module that it imports stays with one host.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[str, bytes] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        """As Jinja asks for it."""
+        if bucket.key in self._known:
+            bucket.bytecode_from_string(self._known[bucket.key])
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        """As Jinja hands it over."""
+        self._known[bucket.key] = bucket.bytecode_to_string()
+
+
+_COMPILED = _Compiled()
+
+
 def _environment(folder: Path) -> Environment:
-    """Compiles a template once for all hosts, and anew when its file has changed."""
     return Environment(
         loader=FileSystemLoader([folder, TEMPLATES]),
+        bytecode_cache=_COMPILED,
         undefined=StrictUndefined,
         keep_trailing_newline=True,
         trim_blocks=True,
@@ -193,6 +214,7 @@ def project(service: Service, host: Host, version: str) -> Project:
         if not isinstance(block, dict):
             raise PreflightFailed(f"{_path(service)}: renders without a service {instance.name}")
         _check_image(service, instance, block, version)
+        _check_block(service, instance, block)
         blocks[instance] = block
     return Project(service, version, _base(rest, services), blocks)
 
@@ -232,6 +254,18 @@ def _check_image(
             f"{_path(service)}: {instance.name} uses the image {image},"
             f" the inventory says {service.image}"
         )
+
+
+def _check_block(service: Service, instance: Instance, block: Mapping[str, Any]) -> None:
+    """That we can put something of ours beside what is there; the rest Compose judges."""
+    try:
+        _labels(block.get("labels"))
+        list(block.get("env_file", []))
+        json.dumps(block, sort_keys=True, default=str)
+    except (TypeError, ValueError) as error:
+        raise PreflightFailed(
+            f"{_path(service)}: {instance.name} renders to what is no service of Compose: {error}"
+        ) from error
 
 
 def _labels(labels: Any) -> dict[str, str]:

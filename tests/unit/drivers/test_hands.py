@@ -641,6 +641,23 @@ def test_a_health_check_whose_connection_broke_is_made_again(fleet):
     assert isinstance(made(fleet).do(s.AwaitHealthy(target(), NEW)), s.Done)
 
 
+@pytest.mark.parametrize(("gone", "there"), [("web1", "lb1"), ("lb1", "web1")])
+def test_what_was_written_of_an_instance_that_can_not_begin_is_closed_again(fleet, gone, there):
+    fleet[gone].down = True
+    outcome = made(fleet, FakePool(lb1=[server()])).do(s.Record(target(), "undo"))
+    assert isinstance(outcome, s.Failed)
+    assert f"{gone}: could not write its record: connection refused" in outcome.reason
+    assert "/undo/" in fleet[there].scripts[0]
+    assert "/done/" in fleet[there].scripts[-1]
+
+
+def test_lanes_that_were_cut_off_from_a_balancer_try_again_together(fleet):
+    fleet["lb1"].on("rollouts", lose="before", times=1)
+    hands = made(fleet, FakePool(lb1=[server()]))
+    assert hands.do(s.Record(target(), "undo")) == s.Done()
+    assert len(fleet["lb1"].commands) == 1
+
+
 def test_records_can_be_read_as_json(fleet):
     pool = FakePool(lb1=[server(uweight=37, admin="drain")])
     made(fleet, pool).do(s.Record(target(record(uweight=37, admin="drain")), "undo"))

@@ -98,6 +98,29 @@ def test_a_host_that_vanishes_leaves_no_lock_on_the_others(fleet):
         assert given_back(fleet[name])
 
 
+def test_a_lock_that_is_under_way_when_it_is_stopped_is_given_back_after_it_was_taken(
+    fleet, monkeypatch
+):
+    start, waits = fleet.remotes.start, []
+
+    class UnderWay:
+        def wait(self):
+            waits.append(len(given_back(fleet["web1"])))
+            if len(waits) == 1:
+                raise KeyboardInterrupt
+            return Result("web1", "lock", 0, "", "", 0.0)
+
+    monkeypatch.setattr(
+        fleet.remotes,
+        "start",
+        lambda host, command: UnderWay() if "taken=" in command.script else start(host, command),
+    )
+    with pytest.raises(KeyboardInterrupt):
+        made(fleet).acquire()
+    assert waits == [0, 0]
+    assert given_back(fleet["web1"])
+
+
 def test_a_lock_whose_answer_got_lost_is_given_back_all_the_same(fleet):
     fleet["web2"].on("taken=", "got project 4\n", lose="after")
     with pytest.raises(RemoteError, match="web2: the lock could not be taken"):

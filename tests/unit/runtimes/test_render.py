@@ -374,3 +374,26 @@ def test_compose_itself_reads_every_secret_as_it_is(tmp_path):
 def test_two_instances_with_the_same_block_are_two_releases(tmp_path):
     first, second = made(with_template(tmp_path, FLAT))
     assert first.id != second.id
+
+
+@pytest.mark.parametrize("odd", ["labels: 5", "env_file: 5", "labels: [a, b]\n    5: x"])
+def test_a_block_that_nothing_can_be_put_beside_is_refused_in_one_line(tmp_path, odd):
+    text = f"services:\n  app_1:\n    image: registry.lab:5000/shop:1.0\n    {odd}\n"
+    with pytest.raises(PreflightFailed, match=r"app_1 renders to what is no service"):
+        r.project(with_template(tmp_path, text), WEB1, "1.0")
+
+
+def test_what_one_host_makes_of_an_imported_module_is_not_seen_by_the_next(tmp_path):
+    (tmp_path / "m.j2").write_text(
+        "{% set seen = namespace(n=0) %}{% macro next() %}{% set seen.n = seen.n + 1 %}{{ seen.n }}"
+        "{% endmacro %}"
+    )
+    service = with_template(tmp_path, '{% import "m.j2" as m %}{{ m.next() }}')
+    assert [r.render(service, WEB1, "1.0") for _ in range(2)] == ["1", "1"]
+
+
+def test_a_template_that_was_changed_is_read_anew(tmp_path):
+    service = with_template(tmp_path, "one")
+    assert r.render(service, WEB1, "1.0") == "one"
+    service.template.write_text("two")
+    assert r.render(service, WEB1, "1.0") == "two"
