@@ -23,6 +23,7 @@ from paramiko.ssh_exception import NoValidConnectionsError
 from fabfile.errors import RemoteError, Unreachable
 from fabfile.inventory.model import Host
 from fabfile.remote.hostkeys import HostKeyPolicy, known_hosts_files, preferred_key_types
+from fabfile.remote.inorder import in_order
 
 HANDSHAKES = 10
 """Connections being made to one sshd at the same time: it begins to drop at 10 (MaxStartups
@@ -123,9 +124,10 @@ class HostConnection(Connection):  # type: ignore[misc]  # Fabric has no type hi
         if isinstance(self.gateway, str):
             return super().open_gateway()
         try:
-            return self.gateway.transport.open_channel(
+            channel = self.gateway.transport.open_channel(
                 "direct-tcpip", (self.host, int(self.port)), ("", 0), timeout=self.connect_timeout
             )
+            return in_order(channel)
         except paramiko.SSHException as error:
             name = self.gateway.entry.name
             raise Unreachable(

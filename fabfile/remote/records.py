@@ -55,7 +55,13 @@ def write(rollout: str, records: Mapping[str, object], *, ahead: bool = False) -
 def _written(folder: str, name: str, text: str, waits: bool) -> str:
     place = f"{folder}/ahead" if waits else f"{folder}/undo"
     written = state.durable(f"{place}/{q(name)}.json", text, place)
-    return written if waits else f"{written} && rm -f {folder}/ahead/{q(name)}.json"
+    return written if waits else f"{written} && {_no_longer_ahead(folder, name)}"
+
+
+def _no_longer_ahead(folder: str, name: str) -> str:
+    """It is rarely there: to look costs no program."""
+    file = f"{folder}/ahead/{q(name)}.json"
+    return f"{{ [ ! -e {file} ] || rm -f {file}; }}"
 
 
 def opening(rollout: str, names: Sequence[str], effect: str, unless: int) -> str:
@@ -83,7 +89,7 @@ def close(rollout: str, names: Iterable[str]) -> str:
     moves = "\n".join(
         f"if [ -e {folder}/undo/{q(name)}.json ]; then"
         f" mv -f {folder}/undo/{q(name)}.json {folder}/done/{q(name)}.json || exit 71; fi\n"
-        f"rm -f {folder}/ahead/{q(name)}.json"
+        f"{_no_longer_ahead(folder, name)}"
         for name in names
     )
     return f"{moves}\nsync {folder}/done {folder}/undo"

@@ -17,6 +17,7 @@ from fabfile.errors import RemoteError, Unreachable
 from fabfile.remote.base import Command, Result
 from fabfile.remote.channel import SshLines, SshRunning
 from fabfile.remote.connection import AT_ONCE, HostConnection
+from fabfile.remote.inorder import in_order
 from fabfile.remote.slots import Slots
 from fabfile.remote.streams import SshStream
 
@@ -107,7 +108,7 @@ class SshTransport:
         if self._crowded:
             raise RemoteError(self._name, "sshd allows no session beside those of commands")
         try:
-            channel = self._alive().open_session(timeout=OPEN_TIMEOUT)
+            channel = in_order(self._alive().open_session(timeout=OPEN_TIMEOUT))
             channel.exec_command(command.script)
         except (paramiko.SSHException, OSError, EOFError) as error:
             raise RemoteError(self._name, f"conversation not started: {error}") from error
@@ -163,7 +164,7 @@ class SshTransport:
             transport = self._alive()
             try:
                 with contextlib.nullcontext() if urgent else _opening:
-                    return transport.open_session(timeout=OPEN_TIMEOUT)
+                    return in_order(transport.open_session(timeout=OPEN_TIMEOUT))
             except (paramiko.SSHException, OSError, EOFError) as error:
                 if _is_refusal(error, transport):
                     refusals += 1
