@@ -7,10 +7,21 @@ import pytest
 from lab_tools import quiet
 from rollouts import fab
 
+from fabfile.errors import EvenkeelError
 from fabfile.lab.down import down
 from fabfile.lab.engine import ensure
 from fabfile.lab.model import lab_name
 from fabfile.lab.up import up
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """What a command said that failed stands in our errors' detail, which pytest does not print."""
+    report = yield
+    error = call.excinfo and call.excinfo.value
+    if isinstance(error, EvenkeelError) and error.detail:
+        report.sections.append(("what it said", error.detail))
+    return report
 
 
 @pytest.fixture(scope="session")
