@@ -22,7 +22,8 @@ from typing import Any, TextIO
 from fabric.main import program
 
 from fabfile.remote import ssh
-from fabfile.remote.base import Command, Result, Running
+from fabfile.remote.base import Command
+from fabfile.remote.channel import SshRunning
 from fabfile.remote.quoting import deadline
 
 
@@ -34,16 +35,14 @@ class Recorder:
         self._guard = threading.Lock()
         self._number = itertools.count()
         self._inputs: set[str] = set()
-        self._start = ssh.SshTransport.start
+        self._running = ssh.SshTransport._running
 
     def install(self) -> None:
         """From now on, everything is written down."""
         recorder = self
 
-        def start(transport: ssh.SshTransport, command: Command) -> Any:
+        def recorded(transport: ssh.SshTransport, command: Command) -> SshRunning:
             number = next(recorder._number)
-            began = time.time()
-            running = recorder._start(transport, command)
             recorder.write(
                 {
                     "number": number,
@@ -51,12 +50,21 @@ class Recorder:
                     "label": command.label,
                     "script": deadline(command.script, math.ceil(command.timeout)),
                     "stdin": recorder.known(command.stdin),
-                    "began": began,
+                    "began": time.time(),
                 }
             )
-            return _Waiting(running, recorder, number)
+            running = recorder._running(transport, command)
+            collect = running.collect
 
-        ssh.SshTransport.start = start  # type: ignore[assignment,method-assign]
+            def to_its_end() -> None:
+                collect()
+                code = running.wait().exit_code
+                recorder.write({"number": number, "ended": time.time(), "code": code})
+
+            running.collect = to_its_end  # type: ignore[method-assign]
+            return running
+
+        ssh.SshTransport._running = recorded  # type: ignore[method-assign]
 
     def known(self, stdin: bytes) -> str:
         """A short name of ``stdin``, which is written down once: the plan goes to every host."""
@@ -72,20 +80,6 @@ class Recorder:
         """One line."""
         with self._guard:
             self._stream.write(json.dumps(entry) + "\n")
-
-
-class _Waiting:
-    def __init__(self, running: Running, recorder: Recorder, number: int) -> None:
-        self._running = running
-        self._recorder = recorder
-        self._number = number
-
-    def wait(self) -> Result:
-        result = self._running.wait()
-        self._recorder.write(
-            {"number": self._number, "ended": time.time(), "code": result.exit_code}
-        )
-        return result
 
 
 def main() -> None:
