@@ -166,7 +166,7 @@ class BalancerHand:
             raise
 
     def _patiently(self, wanted: Change) -> BackendReading:
-        ends = time.monotonic() + RELOAD_PATIENCE
+        ends: float | None = None
         while True:
             try:
                 text = self._send(wanted) if wanted.commands else self._poll(wanted)
@@ -179,6 +179,8 @@ class BalancerHand:
                 # A master that reloads does not answer for a moment, and a change may reach a
                 # worker that is on its way out; all of our commands may be said twice.
                 passing = getattr(problem, "kind", "") in ("", "not-running", "no-socket")
+                # From the first refusal: the way there may have taken long.
+                ends = ends or time.monotonic() + RELOAD_PATIENCE
                 if not passing or self._hopeless or time.monotonic() > ends:
                     self._hopeless = self._hopeless or passing
                     raise

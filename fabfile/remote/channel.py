@@ -11,8 +11,9 @@ from collections.abc import Callable
 import paramiko
 
 from fabfile.errors import OutcomeUnknown, RemoteError
+from fabfile.remote import quoting
 from fabfile.remote.base import Command, Result
-from fabfile.remote.quoting import deadline
+from fabfile.remote.patience import LOOK, Deadline
 
 PATIENCE = 10.0
 """Seconds after a command's own deadline until we stop waiting for the host's word on it."""
@@ -108,7 +109,7 @@ class SshRunning:
         self._channel = channel
         # A broken connection shows in collect(): from here on the command may have run.
         with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
-            channel.exec_command(deadline(self._command.script, self._seconds))
+            channel.exec_command(quoting.deadline(self._command.script, self._seconds))
 
     def collect(self) -> None:
         """Feed and read until the command ended or the deadline passed; for a thread."""
@@ -146,27 +147,32 @@ class SshRunning:
     def _follow(self, channel: paramiko.Channel) -> int | None:
         reader = Reader(channel)
         self._feed(channel)
-        give_up = self._began + self._seconds + PATIENCE
+        deadline = Deadline(self._seconds + PATIENCE)
         heard = time.monotonic()
+        exited = False
         while True:
-            ended = channel.closed or (channel.eof_received and channel.exit_status_ready())
+            # Both are asked before what has come is read: nothing slips in between.
+            exits = channel.exit_status_ready()
+            ended = channel.closed or (channel.eof_received and exits)
             out, err = reader.drain()
             self._out.append(out)
             self._err.append(err)
             now = time.monotonic()
-            heard = now if out or err else heard
+            if out or err or exits != exited:
+                heard, exited = now, exits
             if ended:
                 return self._verdict(channel)
-            if now >= give_up:
+            left = deadline.left()
+            if left <= 0:
                 self._note(f"no word from the host {now - self._began:.0f} s after the start")
                 return None
             if channel.eof_received:
-                channel.status_event.wait(give_up - now)
-            elif channel.exit_status_ready() and now - heard >= ORPHAN_GRACE:
+                channel.status_event.wait(min(left, LOOK))
+            elif exited and now - heard >= ORPHAN_GRACE:
                 return self._verdict(channel)
             else:
-                # The limit only matters to orphans: the exit code itself does not ring.
-                reader.wait(min(give_up - now, ORPHAN_GRACE))
+                # The exit code itself does not ring.
+                reader.wait(min(left, LOOK))
 
     def _feed(self, channel: paramiko.Channel) -> None:
         data = self._command.stdin
@@ -231,7 +237,7 @@ class SshLines:
                 raise self._unknown(self._broken)
             try:
                 self._channel.sendall(line.encode() + b"\n")
-                reply = self._answer(time.monotonic() + timeout)
+                reply = self._answer(Deadline(timeout))
             except (OSError, EOFError, paramiko.SSHException) as error:
                 raise self._break(str(error) or "the connection broke") from error
             if reply is None:
@@ -246,7 +252,7 @@ class SshLines:
         give_back, self._give_back = self._give_back, lambda: None
         give_back()
 
-    def _answer(self, give_up: float) -> bytes | None:
+    def _answer(self, deadline: Deadline) -> bytes | None:
         reply = bytearray()
         while True:
             closed = self._channel.closed or self._channel.eof_received
@@ -258,10 +264,10 @@ class SshLines:
                 return bytes(reply[: -len(self._end)])
             if closed:
                 raise EOFError("the script ended or the connection broke")
-            left = give_up - time.monotonic()
+            left = deadline.left()
             if left <= 0:
                 return None
-            self._reader.wait(left)
+            self._reader.wait(min(left, LOOK))
 
     def _break(self, why: str) -> OutcomeUnknown:
         self._broken = why

@@ -33,11 +33,16 @@ AT_ONCE = 64
 gone, costs nothing."""
 ATTEMPTS = 6
 """Tries when the server hangs up before it has said who it is, which MaxStartups does."""
+LOGINS = 2
+"""Tries of a login that broke off: the host is slow, restarts its sshd, or has seen enough keys."""
 KEEPALIVE = 15
 """Seconds."""
 IDLE = 1.0
 """Seconds after which a connection that is silent is looked at. Paramiko does that ten times a
 second: with 500 hosts a quarter of a rollout's processor time."""
+REKEY_BYTES = 1 << 40
+"""After which Paramiko wants new keys, and may wait for them in the thread that reads, until the
+connection is given up. Where sshd asks (see its ``RekeyLimit``), and it does, that goes well."""
 SILENCE = 30
 """Seconds a peer may leave sent data unacknowledged before the kernel gives the connection up."""
 
@@ -56,6 +61,8 @@ class HostConnection(Connection):  # type: ignore[misc]  # Fabric has no type hi
     entry: Host
     policy: HostKeyPolicy
     """What is asked of this host's key."""
+    transport: Any
+    """The connection of now, or none."""
 
     def __init__(self, entry: Host, config: Config, gateway: HostConnection | None) -> None:
         ssh = entry.ssh
@@ -66,7 +73,7 @@ class HostConnection(Connection):  # type: ignore[misc]  # Fabric has no type hi
         if ssh.identity_file is not None:
             kwargs |= {"key_filename": [str(ssh.identity_file)], "look_for_keys": False}
         # A Context keeps unknown attributes in its configuration; _set makes real ones.
-        self._set(entry=entry, _opening=threading.RLock())
+        self._set(entry=entry, _opening=threading.RLock(), _retired=[])
         super().__init__(
             entry.address,
             user=ssh.user,
@@ -115,9 +122,24 @@ class HostConnection(Connection):  # type: ignore[misc]  # Fabric has no type hi
                     raise
                 except (OSError, EOFError, paramiko.SSHException) as error:
                     self.client.close()
-                    if attempt == ATTEMPTS or not _hung_up(error):
+                    login = isinstance(error, paramiko.AuthenticationException)
+                    if attempt == (LOGINS if login else ATTEMPTS) or not _hung_up(error):
                         raise Unreachable(self.entry.name, self._explain(error)) from error
                 time.sleep(_backoff(attempt))
+
+    def retire(self, transport: paramiko.Transport) -> None:
+        """Connect afresh for what is to come. What runs on ``transport`` may yet end well."""
+        with self._opening:
+            if self.transport is transport:
+                self._retired.append(transport)
+                self.transport = None
+                self.client._transport = None  # which a connect that fails would close
+
+    def close(self) -> None:
+        """Close the connection, and those that were retired."""
+        super().close()
+        for transport in self._retired:
+            transport.close()
 
     def open_gateway(self) -> Any:
         """A channel through the shared gateway (or a ProxyCommand), in connect_timeout seconds."""
@@ -127,7 +149,7 @@ class HostConnection(Connection):  # type: ignore[misc]  # Fabric has no type hi
             channel = self.gateway.transport.open_channel(
                 "direct-tcpip", (self.host, int(self.port)), ("", 0), timeout=self.connect_timeout
             )
-            return in_order(channel)
+            return in_order(channel, self.connect_timeout)
         except paramiko.SSHException as error:
             name = self.gateway.entry.name
             raise Unreachable(
@@ -162,6 +184,7 @@ class HostConnection(Connection):  # type: ignore[misc]  # Fabric has no type hi
         if isinstance(sock, socket.socket):
             _tune(sock)
         transport = paramiko.Transport(sock, **kwargs)
+        transport.packetizer.REKEY_BYTES = REKEY_BYTES
         options = transport.get_security_options()
         options.key_types = preferred_key_types(self.policy.known_types(), options.key_types)
         return transport
@@ -170,7 +193,8 @@ class HostConnection(Connection):  # type: ignore[misc]  # Fabric has no type hi
         if isinstance(error, paramiko.PasswordRequiredException):
             return f"login refused for user {self.user}: the key has a passphrase; ssh-add it first"
         if isinstance(error, paramiko.AuthenticationException):
-            return f"login refused for user {self.user} at {self.where}{self._keys_tried()}"
+            ended = "broke off" if _torn(str(error)) else "refused"
+            return f"login {ended} for user {self.user} at {self.where}{self._keys_tried()}"
         if isinstance(error, socket.gaierror):
             return f"name unknown: {self.host} ({error.strerror})"
         if isinstance(error, FileNotFoundError | PermissionError) and error.filename:
@@ -207,10 +231,15 @@ def _hung_up(error: Exception) -> bool:
     """The server dropped us before the handshake: it is busy, and worth another try."""
     if isinstance(error, ConnectionResetError | BrokenPipeError | EOFError):
         return True
-    if isinstance(error, paramiko.AuthenticationException):
-        return False
     text = str(error)
+    if isinstance(error, paramiko.AuthenticationException):
+        return _torn(text)
     return "Error reading SSH protocol banner" in text or "Connection reset" in text
+
+
+def _torn(text: str) -> bool:
+    """A login that was not refused: Paramiko says it in the same exception."""
+    return "Authentication timeout" in text or "saw EOF" in text
 
 
 def _backoff(attempt: int) -> float:

@@ -14,6 +14,8 @@ from typing import Any
 import paramiko
 from paramiko.common import MSG_CHANNEL_CLOSE
 
+from fabfile.remote.patience import LOOK, Deadline
+
 
 class _InOrder:
     """What a channel takes for its transport: sends one message at a time, and the CLOSE last."""
@@ -34,7 +36,32 @@ class _InOrder:
             self._transport._send_user_message(message)  # type: ignore[attr-defined]
 
 
-def in_order(channel: paramiko.Channel) -> paramiko.Channel:
-    """``channel``, just opened, which from here on says nothing after its CLOSE."""
+class _Answered(threading.Event):
+    """Rings when the host has answered a request, for which Paramiko would wait for ever.
+
+    It would where the channel was closed between two of its lines, or the host stands still.
+    """
+
+    def __init__(self, channel: paramiko.Channel, seconds: float) -> None:
+        super().__init__()
+        self._channel = channel
+        self._seconds = seconds
+
+    def wait(self, timeout: float | None = None) -> bool:
+        deadline = Deadline(self._seconds if timeout is None else timeout)
+        while not super().wait(max(0.0, min(LOOK, deadline.left()))):
+            if self._channel.closed:
+                raise EOFError("the connection broke")
+            if deadline.left() <= 0:
+                raise TimeoutError("no answer to a request")
+        return True
+
+
+def in_order(channel: paramiko.Channel, seconds: float) -> paramiko.Channel:
+    """``channel``, just opened: it says nothing after its CLOSE, and waits for no answer for ever.
+
+    ``exec_command`` raises ``TimeoutError`` after ``seconds``, and ``EOFError`` after its end.
+    """
     channel.transport = _InOrder(channel.get_transport())  # type: ignore[assignment]
+    channel.event = _Answered(channel, seconds)
     return channel

@@ -92,9 +92,10 @@ class LocalRunning:
                     _kill(self._process)
                     self._process.wait()
                     return *so_far, f"killed after {self._seconds + PATIENCE:.0f} s"
-                if self._process.poll() is not None and so_far == quiet:
-                    return *so_far, ""  # only an orphan that holds stdout open is left
-                quiet = so_far
+                if self._process.poll() is not None:
+                    if so_far == quiet:
+                        return *so_far, ""  # only an orphan that holds stdout open is left
+                    quiet = so_far
             else:
                 return out, err, ""
 

@@ -16,7 +16,7 @@ import paramiko
 from fabfile.errors import RemoteError, Unreachable
 from fabfile.remote.base import Command, Result
 from fabfile.remote.channel import SshLines, SshRunning
-from fabfile.remote.connection import AT_ONCE, HostConnection
+from fabfile.remote.connection import HostConnection
 from fabfile.remote.inorder import in_order
 from fabfile.remote.slots import Slots
 from fabfile.remote.streams import SshStream
@@ -28,16 +28,15 @@ URGENT = 1
 CONVERSATIONS = 2
 """Kept free for :meth:`SshTransport.converse`. With the one that gives way (and does, when sshd is
 slow to count an ended session out) that is sshd's MaxSessions of 10."""
-OPEN_TIMEOUT = 10.0
-"""Seconds for a session to open on a connection that looks alive."""
+OPEN_TIMEOUT = 30.0
+"""Seconds for a session to open on a connection that looks alive: a machine where hundreds of
+commands begin at once is slow, not gone."""
+URGENT_TIMEOUT = 10.0
+"""The same for what is urgent, which had rather know."""
 LATE = 4
 """Refusals of a session, over 75 ms, that are taken for sshd's being late."""
 HOPELESS = 10
 """Refusals, over 2.5 s, without another session of ours open, after which we give up."""
-
-_opening = threading.BoundedSemaphore(AT_ONCE)
-"""Sessions being opened at the same time: what a thousand begin at once, nobody is ready for, where
-many hosts share one machine."""
 
 
 class SshTransport:
@@ -107,10 +106,14 @@ class SshTransport:
         """In a session that nobody else wants. Raises :class:`RemoteError` when there is none."""
         if self._crowded:
             raise RemoteError(self._name, "sshd allows no session beside those of commands")
+        transport = self._alive()
         try:
-            channel = in_order(self._alive().open_session(timeout=OPEN_TIMEOUT))
+            channel = in_order(transport.open_session(timeout=URGENT_TIMEOUT), URGENT_TIMEOUT)
             channel.exec_command(command.script)
         except (paramiko.SSHException, OSError, EOFError) as error:
+            if not _is_refusal(error, transport):
+                # One that opens after all would count among sshd's sessions, and nobody has it.
+                self._connection.retire(transport)
             raise RemoteError(self._name, f"conversation not started: {error}") from error
         lines = SshLines(self._name, command, channel, marker, self._spare_ended)
         with self._guard:
@@ -160,11 +163,11 @@ class SshTransport:
 
     def _opened(self, slots: Slots, urgent: bool) -> paramiko.Channel:
         tries = refusals = 0
+        timeout = URGENT_TIMEOUT if urgent else OPEN_TIMEOUT
         while True:
             transport = self._alive()
             try:
-                with contextlib.nullcontext() if urgent else _opening:
-                    return in_order(transport.open_session(timeout=OPEN_TIMEOUT))
+                return in_order(transport.open_session(timeout=timeout), timeout)
             except (paramiko.SSHException, OSError, EOFError) as error:
                 if _is_refusal(error, transport):
                     refusals += 1
@@ -172,7 +175,7 @@ class SshTransport:
                         refusals = 0
                     continue
                 # Nothing was sent yet, so one more try on a fresh connection is safe.
-                transport.close()
+                self._connection.retire(transport)
                 tries += 1
                 if tries == 2:
                     raise Unreachable(self._name, f"connection lost: {error}") from error

@@ -10,9 +10,10 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -46,6 +47,13 @@ def runs(pid: str) -> bool:
         return Path("/proc", pid, "stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def assert_soon(true: Callable[[], bool]) -> None:
+    give_up = time.monotonic() + 10
+    while not true():
+        assert time.monotonic() < give_up
+        time.sleep(0.02)
 
 
 @dataclass
@@ -242,6 +250,61 @@ def test_a_server_that_is_gone_is_unreachable_and_comes_back(sshd: Sshd, remotes
     assert "web2: connection refused at" in gone.stderr
     sshd.start()
     assert host.run(Command("echo back")).stdout == "back\n"
+
+
+def test_what_runs_on_a_connection_that_was_slow_ends_well_beside_a_new_one(
+    sshd: Sshd, remotes: Remotes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fabfile.remote.ssh.OPEN_TIMEOUT", 0.5)
+    host = remotes.get("web1")
+    pid = int(host.run(Command("cut -d' ' -f4 /proc/$PPID/stat")).stdout)
+    begun = tmp_path / "begun"
+    running = host.start(Command(sh("touch %s; sleep 1; echo through", begun)))
+    while not begun.exists():
+        time.sleep(0.005)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        assert host.run(Command("echo beside it")).stdout == "beside it\n"
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    result = running.wait()
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "through\n", "")
+    assert sshd.connections() == 6
+    remotes.close()
+    assert_soon(lambda: not sshd.sessions())
+
+
+STOPPED = """
+import sys
+from pathlib import Path
+sys.path[:0] = [sys.argv[1], str(Path(sys.argv[1]).parents[1])]
+from fabfile.remote import channel
+from fabfile.remote.base import Command
+from fabfile.remote.pool import Remotes
+from test_remote_sshd import Sshd
+
+channel.PATIENCE = 1.0
+with Remotes(Sshd(Path(sys.argv[2]), [int(sys.argv[3])]).fleet()) as remotes:
+    host = remotes.get("web1")
+    ends = host.start(Command("sleep 0.5; echo through", timeout=1))
+    print("begun", flush=True)
+    print(ends.wait())
+    print(host.run(Command("echo and on")).stdout)
+"""
+
+
+def test_a_program_that_was_stopped_hears_what_was_said_meanwhile(sshd: Sshd) -> None:
+    argv = [sys.executable, "-c", STOPPED, str(Path(__file__).parent), str(sshd.folder)]
+    process = subprocess.Popen([*argv, str(sshd.ports[0])], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "begun\n"
+    time.sleep(0.2)
+    process.send_signal(signal.SIGSTOP)
+    time.sleep(4)  # it would have given up after 2
+    process.send_signal(signal.SIGCONT)
+    said, _ = process.communicate(timeout=20)
+    assert "exit_code=0, stdout='through\\n'" in said
+    assert "and on" in said
 
 
 def test_a_heartbeat_is_never_queued_behind_running_commands(remotes: Remotes) -> None:

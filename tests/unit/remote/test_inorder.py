@@ -3,6 +3,7 @@
 import threading
 
 import paramiko
+import pytest
 from paramiko.common import (
     MSG_CHANNEL_CLOSE,
     MSG_CHANNEL_DATA,
@@ -44,7 +45,7 @@ def opened():
     channel._set_transport(transport)
     channel._set_window(1 << 20, 1 << 15)
     channel._set_remote_channel(3, 1 << 20, 1 << 15)
-    return in_order(channel), transport
+    return in_order(channel, 0.0), transport
 
 
 def late(channel, kind):
@@ -106,3 +107,23 @@ def test_the_answer_to_the_hosts_close_waits_for_what_is_being_sent():
     ends.join(10)
     closes.join(10)
     assert transport.kinds == [MSG_CHANNEL_EOF, MSG_CHANNEL_CLOSE]
+
+
+def test_a_request_without_an_answer_is_given_up():
+    channel, transport = opened()
+    with pytest.raises(TimeoutError):
+        channel.exec_command("true")
+    assert transport.kinds == [MSG_CHANNEL_REQUEST]
+
+
+def test_a_channel_that_closes_before_its_request_is_sent_is_no_reason_to_wait():
+    channel, transport = opened()
+
+    def breaks(_):
+        with channel.lock:
+            channel._set_closed()
+        channel.event.clear()  # as Paramiko does a moment before it sends
+
+    transport.before = breaks
+    with pytest.raises(EOFError):
+        channel.exec_command("true")
