@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
 from fabfile.drivers.prepare import Prepared
-from fabfile.remote import journal
+from fabfile.remote import journal, state
 from fabfile.remote.base import Command
 from fabfile.rollout import history
 from fabfile.rollout.events import Event, InstanceFinished, Notice, RolloutFinished
@@ -41,11 +41,21 @@ class Closing:
         if verdict:
             facts["verdict"] = verdict
         text = json.dumps(facts, sort_keys=True).encode()
-        command = Command(journal.finish_as_told(plan.journal), text)
-        for waiting in [self._prepared.remotes.start(host, command) for host in self._hosts()]:
-            result = waiting.wait()
-            if not result.ok:
+        for running in [
+            self._prepared.remotes.start(host, Command(self._script(host), text))
+            for host in self._hosts()
+        ]:
+            result = running.wait()
+            if result.exit_code == state.EXIT_FENCED:
+                self._emit(Notice("another controller has taken over, and ends it", result.host))
+            elif not result.ok:
                 self._emit(Notice(f"not told that it is over: {result.why}", result.host))
+
+    def _script(self, host: str) -> str:
+        """Fenced: who slept through a take-over must not have the last word of the rollout."""
+        script, locks = journal.finish_as_told(self._prepared.plan.journal), self._prepared.locks
+        keys = [claim.key for claim in locks.claims() if claim.host == host] if locks else []
+        return locks.fence(host, keys, script) if locks and keys else script
 
     def _hosts(self) -> list[str]:
         plan, hands = self._prepared.plan, self._prepared.pool.hands

@@ -91,9 +91,6 @@ class Locks:
                     self._notice("", f"waits for somebody else's lock: {error}")
                 told = True
                 time.sleep(AGAIN)
-        for host, tokens in self._tokens.items():
-            self._hearts.append(Heart(self._remotes, host, tokens, self._lost, self._stop))
-            self._hearts[-1].start()
 
     def _try(self) -> None:
         hosts = sorted(self._keys, key=lambda host: (min(self._keys[host]), host))
@@ -101,6 +98,7 @@ class Locks:
             self._take(hosts[:1])
             self._take(hosts[1:])
         except BaseException:
+            self._still()
             # What is under way still would take a lock after it was given back.
             for running in self._taking:
                 running.wait()
@@ -124,8 +122,10 @@ class Locks:
             )
             for host in hosts
         ]
-        results = [running.wait() for running in self._taking]
-        for result in results:
+        results = []
+        for running in self._taking:
+            result = running.wait()
+            results.append(result)
             for file in state.parse_lost(result.stdout):
                 text = f"{file} was damaged; it is kept aside, and the count goes on from the clock"
                 self._notice(result.host, text)
@@ -134,9 +134,24 @@ class Locks:
                 self._tokens[result.host] = {
                     key: f"{self._owner} {epoch}" for key, epoch in got.items()
                 }
+                # At once: the slowest host may take longer than a lock lives without.
+                self._enliven(result.host)
         for result in results:
             if not result.ok:
                 raise self._refused(result)
+
+    def _enliven(self, host: str) -> None:
+        heart = Heart(self._remotes, host, self._tokens[host], self._lost, self._stop)
+        heart.start()
+        self._hearts.append(heart)
+
+    def _still(self) -> None:
+        """No further sign of life, until locks are taken again."""
+        self._stop.set()
+        ends = time.monotonic() + HEART_STOPS
+        for heart in self._hearts:
+            heart.join(max(0.0, ends - time.monotonic()))
+        self._hearts, self._stop = [], threading.Event()
 
     def _refused(self, result: Result) -> EvenkeelError:
         _, held = state.parse_acquired(result.stdout)
@@ -215,9 +230,7 @@ class Locks:
 
     def release(self) -> None:
         """Give back what is held; a host that can't be reached keeps a lock that goes stale."""
-        self.retire()
-        for heart in self._hearts:
-            heart.join(HEART_STOPS)
+        self._still()
         self._everywhere({host: state.release(tokens) for host, tokens in self._tokens.items()})
         self._tokens.clear()
 

@@ -94,7 +94,7 @@ class Driver:
             if stopped:
                 self._dispatch(self._engine.interrupt(stopped))
             while self._engine.finished is None:
-                message = self._inbox.get()
+                message = self._heard()
                 if message is None:
                     return self._let_go()
                 if isinstance(message, str):
@@ -119,7 +119,7 @@ class Driver:
         stopped = ""
         if not self._around.begin(lambda outcome: self._inbox.put((0, outcome))):
             return stopped
-        while isinstance(message := self._inbox.get(), str):
+        while isinstance(message := self._heard(), str):
             self._emit(Notice(f"{message}: before_rollout comes to its end, and nothing after it"))
             stopped = stopped or message
         if message is None:
@@ -133,18 +133,23 @@ class Driver:
             raise PreflightFailed(f"nothing was drained: {ended.reason}", detail=message[1].detail)
         return stopped
 
+    def _heard(self) -> tuple[int, Outcome] | str | None:
+        """The next message; who pauses hears of one that wants it to stop."""
+        message = self._inbox.get()
+        if not isinstance(message, tuple):
+            self._woken.set()  # takes a lock: not for a signal handler
+        return message
+
     def interrupt(self, why: str) -> None:
         """Begin no new drain; what is out of rotation is finished or restored first.
 
         Safe in a signal handler: it takes no lock.
         """
         self._inbox.put(why)
-        self._woken.set()
 
     def hurry(self) -> None:
         """Return at once what is healthy, leave the rest as it is. Safe in a signal handler."""
         self._inbox.put(None)
-        self._woken.set()
 
     def _let_go(self) -> RolloutFinished:
         self.hurried = True

@@ -109,6 +109,16 @@ def test_a_haproxy_that_reloads_is_given_a_moment(hand, lb1):
     assert hand.change(b.Change(("set server app/s1 weight 0",))).servers
 
 
+def test_the_moment_begins_when_it_first_does_not_answer_however_long_the_way(hand, lb1):
+    def far_away(_):
+        time.sleep(0.4)
+        return Result("lb1", "", 93, "", "evenkeel: nobody answers", 0.4)
+
+    lb1.on("FENCED", said(1))
+    lb1.on("FENCED", far_away, times=1)
+    assert hand.change(b.Change(("set server app/s1 weight 0",))).servers
+
+
 def test_a_haproxy_that_stays_away_is_not_waited_for_for_ever(hand, lb1):
     lb1.on("FENCED", exit_code=93, stderr="evenkeel: nobody answers at x")
     with pytest.raises(EvenkeelError, match="lb1: nobody answers at x"):

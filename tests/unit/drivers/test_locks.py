@@ -208,6 +208,29 @@ def test_a_host_that_hangs_does_not_make_the_locks_of_others_stale(fleet, monkey
     assert all(c.urgent for c in fleet["web2"].commands if "touch -c" in c.script)
 
 
+def test_a_lock_lives_while_those_of_other_hosts_are_still_waited_for(fleet, monkeypatch):
+    monkeypatch.setattr(heart_module, "HEARTBEAT", 0.01)
+    start, alive = fleet.remotes.start, threading.Event()
+
+    def beat(_):
+        alive.set()
+        return ""
+
+    class Slow:
+        def wait(self):
+            assert alive.wait(5), "no sign of life on lb1, whose locks are taken first"
+            return Result("web2", "lock", 0, "got project 4\n", "", 0.0)
+
+    def started(host, command):
+        slow = host == "web2" and "taken=" in command.script
+        return Slow() if slow else start(host, command)
+
+    fleet["lb1"].on("touch -c", beat)
+    monkeypatch.setattr(fleet.remotes, "start", started)
+    with made(fleet) as locks:
+        assert locks.holds("web2", "project")
+
+
 def test_who_retires_gives_nothing_back_and_no_sign_of_life(fleet, monkeypatch):
     monkeypatch.setattr(heart_module, "HEARTBEAT", 0.01)
     locks = made(fleet)

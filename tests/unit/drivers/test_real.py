@@ -46,8 +46,9 @@ def world(tmp_path):
 
 
 def test_the_balancers_are_not_asked_more_often_once_it_was_told_to_stop(world):
-    world.driver.interrupt("SIGINT")
     pause, _ = world.begin(Pause(LONG))
+    world.driver.interrupt("SIGINT")
+    assert world.driver._heard() == "SIGINT"
     pause.join(LONG / 2)
     assert not pause.is_alive()
     looking, _ = world.begin(Observe(LONG))
