@@ -21,6 +21,8 @@ class Closing:
         self._prepared = prepared
         self._emit = emit
         self._reasons: dict[str, str] = {}
+        self.replaced = False
+        """Another controller has taken over; what we know of the end may be wrong."""
 
     def heard(self, event: Event) -> None:
         """Pass ``event`` on; why an instance ended as it did is kept."""
@@ -47,9 +49,12 @@ class Closing:
         ]:
             result = running.wait()
             if result.exit_code == state.EXIT_FENCED:
+                self.replaced = True
                 self._emit(Notice("another controller has taken over, and ends it", result.host))
             elif not result.ok:
-                self._emit(Notice(f"not told that it is over: {result.why}", result.host))
+                busy = result.exit_code == state.EXIT_BUSY
+                why = "a command still works there" if busy else result.why
+                self._emit(Notice(f"not told that it is over: {why}", result.host))
 
     def _script(self, host: str) -> str:
         """Fenced: who slept through a take-over must not have the last word of the rollout."""

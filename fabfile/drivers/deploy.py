@@ -106,12 +106,12 @@ def _run(prepared: Prepared, emit: Callable[[Event], None]) -> tuple[RolloutFini
     if driver.hurried:
         # Some lock may have to go stale, and no thread that still waits for a host be waited for.
         leave(EXIT_CODES[ended.verdict])
-    if ended.verdict == "done":
+    if ended.verdict == "done" and not driver.replaced:
         prune(prepared, emit)
     code = EXIT_CODES[ended.verdict]
     if ended.verdict == "interrupted" and caught:
         code = 128 + caught[0]
-    if driver.hook_failed:
+    if driver.hook_failed or driver.replaced:
         code = code or 1
     return ended, code
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from fabfile.drivers.heart import Heart
@@ -19,6 +20,8 @@ from fabfile.remote.pool import Remotes
 
 HEART_STOPS = 1.0
 """Seconds that a sign of life under way is waited for; it harms nobody if it comes too late."""
+AT_ONCE = 64
+"""Hosts whose answers are waited for at the same time."""
 AGAIN = 1.0
 """Seconds between two tries while somebody else's lock is waited for."""
 FREEZE = "freeze-"
@@ -122,28 +125,26 @@ class Locks:
             )
             for host in hosts
         ]
-        results = []
-        for running in self._taking:
-            result = running.wait()
-            results.append(result)
-            for file in state.parse_lost(result.stdout):
-                text = f"{file} was damaged; it is kept aside, and the count goes on from the clock"
-                self._notice(result.host, text)
-            got, _ = state.parse_acquired(result.stdout)
-            if result.ok:
-                self._tokens[result.host] = {
-                    key: f"{self._owner} {epoch}" for key, epoch in got.items()
-                }
-                # At once: the slowest host may take longer than a lock lives without.
-                self._enliven(result.host)
+        # One host's answer may take longer than the locks of another live without a sign of life.
+        with ThreadPoolExecutor(min(AT_ONCE, max(1, len(hosts)))) as waiting:
+            results = list(waiting.map(self._taken, self._taking))
         for result in results:
             if not result.ok:
                 raise self._refused(result)
 
-    def _enliven(self, host: str) -> None:
-        heart = Heart(self._remotes, host, self._tokens[host], self._lost, self._stop)
-        heart.start()
-        self._hearts.append(heart)
+    def _taken(self, running: Running) -> Result:
+        result = running.wait()
+        for file in state.parse_lost(result.stdout):
+            text = f"{file} was damaged; it is kept aside, and the count goes on from the clock"
+            self._notice(result.host, text)
+        got, _ = state.parse_acquired(result.stdout)
+        if result.ok:
+            tokens = {key: f"{self._owner} {epoch}" for key, epoch in got.items()}
+            self._tokens[result.host] = tokens
+            heart = Heart(self._remotes, result.host, tokens, self._lost, self._stop)
+            heart.start()
+            self._hearts.append(heart)
+        return result
 
     def _still(self) -> None:
         """No further sign of life, until locks are taken again."""

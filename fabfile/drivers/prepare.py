@@ -343,8 +343,9 @@ class Preparation:
             check_fence(result)
         problems = [failed(result) for result in results.values() if not result.ok]
         if problems:
-            undo = state.finish(plan.id, {"verdict": "not begun"})
-            everywhere(self._remotes, dict.fromkeys(hosts, undo), "undo", WRITE_TIMEOUT)
+            end = state.finish(plan.id, {"verdict": "not begun"})
+            undo = {host: self._locks.fence(host, keys[host], end) for host in hosts}
+            everywhere(self._remotes, undo, "undo", WRITE_TIMEOUT)
             refuse(problems)
 
 

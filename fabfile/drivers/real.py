@@ -52,6 +52,8 @@ class Driver:
         self._around = Around(prepared, self._hooks, emit)
         self.hook_failed = False
         """The rollout is done, and ``after_rollout`` failed."""
+        self.replaced = False
+        """Another controller had taken over before its end was told."""
         self.hurried = False
         """It was told to stop a second time, and let go of everything."""
         self._inbox: queue.SimpleQueue[tuple[int, Outcome] | str | None] = queue.SimpleQueue()
@@ -112,6 +114,7 @@ class Driver:
             for line in self._hands.differences():
                 self._emit(Notice(f"changed by somebody: {line}"))
         self._closing.tell(ended, self._engine.fates)
+        self.replaced = self._closing.replaced
         return ended
 
     def _before_rollout(self) -> str:

@@ -121,19 +121,25 @@ class HostConnection(Connection):  # type: ignore[misc]  # Fabric has no type hi
                     self.client.close()
                     raise
                 except (OSError, EOFError, paramiko.SSHException) as error:
+                    torn = _broke_off(self.client.get_transport(), error)
                     self.client.close()
-                    login = isinstance(error, paramiko.AuthenticationException)
-                    if attempt == (LOGINS if login else ATTEMPTS) or not _hung_up(error):
-                        raise Unreachable(self.entry.name, self._explain(error)) from error
+                    last = attempt == (LOGINS if torn else ATTEMPTS)
+                    if last or not (torn or _hung_up(error)):
+                        why = self._login("broke off") if torn else self._explain(error)
+                        raise Unreachable(self.entry.name, why) from error
                 time.sleep(_backoff(attempt))
 
     def retire(self, transport: paramiko.Transport) -> None:
         """Connect afresh for what is to come. What runs on ``transport`` may yet end well."""
         with self._opening:
-            if self.transport is transport:
-                self._retired.append(transport)
-                self.transport = None
-                self.client._transport = None  # which a connect that fails would close
+            if self.transport is not transport:
+                return
+            if not isinstance(transport.sock, socket.socket):
+                transport.close()  # through a gateway: no kernel tells whether anybody is there
+                return
+            self._retired.append(transport)
+            self.transport = None
+            self.client._transport = None  # which a connect that fails would close
 
     def close(self) -> None:
         """Close the connection, and those that were retired."""
@@ -193,8 +199,7 @@ class HostConnection(Connection):  # type: ignore[misc]  # Fabric has no type hi
         if isinstance(error, paramiko.PasswordRequiredException):
             return f"login refused for user {self.user}: the key has a passphrase; ssh-add it first"
         if isinstance(error, paramiko.AuthenticationException):
-            ended = "broke off" if _torn(str(error)) else "refused"
-            return f"login {ended} for user {self.user} at {self.where}{self._keys_tried()}"
+            return self._login("refused")
         if isinstance(error, socket.gaierror):
             return f"name unknown: {self.host} ({error.strerror})"
         if isinstance(error, FileNotFoundError | PermissionError) and error.filename:
@@ -206,6 +211,9 @@ class HostConnection(Connection):  # type: ignore[misc]  # Fabric has no type hi
         if isinstance(error, TimeoutError) or "No existing session" in str(error):
             return f"timed out after {self.connect_timeout} s at {self.where}"
         return f"no SSH connection to {self.where}: {_plain(error)}"
+
+    def _login(self, ended: str) -> str:
+        return f"login {ended} for user {self.user} at {self.where}{self._keys_tried()}"
 
     def _keys_tried(self) -> str:
         keys = self.connect_kwargs.get("key_filename") or []
@@ -231,15 +239,20 @@ def _hung_up(error: Exception) -> bool:
     """The server dropped us before the handshake: it is busy, and worth another try."""
     if isinstance(error, ConnectionResetError | BrokenPipeError | EOFError):
         return True
-    text = str(error)
     if isinstance(error, paramiko.AuthenticationException):
-        return _torn(text)
+        return False
+    text = str(error)
     return "Error reading SSH protocol banner" in text or "Connection reset" in text
 
 
-def _torn(text: str) -> bool:
-    """A login that was not refused: Paramiko says it in the same exception."""
-    return "Authentication timeout" in text or "saw EOF" in text
+def _broke_off(transport: paramiko.Transport | None, error: Exception) -> bool:
+    """A login that nobody refused: it took too long, or the server went away in the midst of it.
+
+    What Paramiko raises then is about the last of the keys it had, and often says "refused".
+    """
+    if transport is None or not transport.initial_kex_done or transport.is_authenticated():
+        return False
+    return not transport.is_active() or "Authentication timeout" in str(error)
 
 
 def _backoff(attempt: int) -> float:

@@ -9,6 +9,7 @@ One short command is enough, on a machine that is busy: all others on that conne
 from __future__ import annotations
 
 import threading
+import weakref
 from typing import Any
 
 import paramiko
@@ -44,13 +45,16 @@ class _Answered(threading.Event):
 
     def __init__(self, channel: paramiko.Channel, seconds: float) -> None:
         super().__init__()
-        self._channel = channel
+        # No cycle: a channel that nobody holds any more closes at once, and not in whatever thread
+        # collects garbage, which may be the one that is sending.
+        self._channel = weakref.ref(channel)
         self._seconds = seconds
 
     def wait(self, timeout: float | None = None) -> bool:
         deadline = Deadline(self._seconds if timeout is None else timeout)
         while not super().wait(max(0.0, min(LOOK, deadline.left()))):
-            if self._channel.closed:
+            channel = self._channel()
+            if channel is None or channel.closed:
                 raise EOFError("the connection broke")
             if deadline.left() <= 0:
                 raise TimeoutError("no answer to a request")

@@ -15,6 +15,7 @@ import time
 from fabfile.errors import OutcomeUnknown, Unreachable
 from fabfile.remote.base import Command, Result
 from fabfile.remote.channel import DEADLINE_EXIT, ORPHAN_GRACE, PATIENCE
+from fabfile.remote.patience import LOOK, Deadline
 from fabfile.remote.streams import LocalStream
 
 
@@ -81,6 +82,7 @@ class LocalRunning:
     def _communicate(self) -> tuple[bytes, bytes, str]:
         """stdout, stderr, and why it was cut short if it was."""
         feed: bytes | None = self._command.stdin
+        deadline = Deadline(self._seconds + PATIENCE)
         quiet: tuple[bytes, bytes] | None = None
         while True:
             try:
@@ -88,7 +90,7 @@ class LocalRunning:
             except subprocess.TimeoutExpired as late:
                 feed = None  # communicate() remembers what it has not sent yet
                 so_far = (late.output or b"", late.stderr or b"")
-                if time.monotonic() - self._began > self._seconds + PATIENCE:
+                if deadline.left() <= 0:
                     _kill(self._process)
                     self._process.wait()
                     return *so_far, f"killed after {self._seconds + PATIENCE:.0f} s"
@@ -126,7 +128,7 @@ class LocalLines:
             try:
                 self._process.stdin.write(line.encode() + b"\n")
                 self._process.stdin.flush()
-                return self._answer(time.monotonic() + timeout).decode(errors="replace")
+                return self._answer(Deadline(timeout)).decode(errors="replace")
             except queue.Empty:
                 self._broken = f"no answer within {timeout:g} s"
             except (OSError, EOFError) as error:
@@ -144,11 +146,15 @@ class LocalLines:
             with contextlib.suppress(OSError):
                 self._process.stdin.close()
 
-    def _answer(self, give_up: float) -> bytes:
+    def _answer(self, deadline: Deadline) -> bytes:
         reply = bytearray()
         while not reply.endswith(self._end):
-            left = give_up - time.monotonic()
-            chunk = self._chunks.get(timeout=max(left, 0.001))
+            try:
+                chunk = self._chunks.get(timeout=max(min(deadline.left(), LOOK), 0.001))
+            except queue.Empty:
+                if deadline.left() <= 0:
+                    raise
+                continue
             if not chunk:
                 raise EOFError("the script ended")
             reply += chunk

@@ -22,7 +22,7 @@ from typing import Any, TextIO
 from fabric.main import program
 
 from fabfile.remote import ssh
-from fabfile.remote.base import Command
+from fabfile.remote.base import Command, Result
 from fabfile.remote.channel import SshRunning
 from fabfile.remote.quoting import deadline
 
@@ -54,14 +54,17 @@ class Recorder:
                 }
             )
             running = recorder._running(transport, command)
-            collect = running.collect
+            wait, heard = running.wait, threading.Lock()
 
-            def to_its_end() -> None:
-                collect()
-                code = running.wait().exit_code
-                recorder.write({"number": number, "ended": time.time(), "code": code})
+            def to_its_end() -> Result:
+                result = wait()
+                # Once, and before whoever waited goes on: what comes next came after this one.
+                if heard.acquire(blocking=False):
+                    ended = {"ended": time.time(), "code": result.exit_code}
+                    recorder.write({"number": number, **ended})
+                return result
 
-            running.collect = to_its_end  # type: ignore[method-assign]
+            running.wait = to_its_end  # type: ignore[method-assign]
             return running
 
         ssh.SshTransport._running = recorded  # type: ignore[method-assign]

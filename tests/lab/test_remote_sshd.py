@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import paramiko
 import pytest
 
 from fabfile.errors import HostKeyRefused, OutcomeUnknown, RemoteError, Unreachable
@@ -462,6 +463,13 @@ def test_three_hosts_behind_a_gateway_share_one_connection_to_it(sshd: Sshd) -> 
         running = [remotes.get(name).start(Command("echo hi")) for name in behind]
         assert [one.wait().stdout for one in running] == ["hi\n"] * 3
         assert sshd.connections() == 8
+        # Through a gateway no kernel tells that nobody is there: what is set aside is closed.
+        app1 = remotes.get("app1")
+        hangs = app1.start(Command("echo begun; sleep 30"))
+        time.sleep(0.3)
+        app1._connection.retire(app1._connection.transport)  # type: ignore[attr-defined]
+        assert hangs.wait().exit_code is None
+        assert app1.run(Command("echo back")).stdout == "back\n"
     assert threading.active_count() < 10
 
 
@@ -500,6 +508,40 @@ def test_why_a_host_cannot_be_reached_is_said_in_plain_words(sshd: Sshd) -> None
     with socket.create_server(("127.0.0.1", 0)) as silent:
         mute = sshd.host("x", silent.getsockname()[1], connect_timeout=1)
         assert "x: timed out after 1 s at 127.0.0.1:" in str(failure(sshd, mute))
+
+
+class HangsUp(paramiko.ServerInterface):
+    """An sshd that goes away while somebody logs in."""
+
+    def __init__(self, transport: paramiko.Transport) -> None:
+        self._transport = transport
+
+    def get_allowed_auths(self, username: str) -> str:
+        return "publickey"
+
+    def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
+        self._transport.close()
+        return paramiko.AUTH_FAILED
+
+
+def test_a_login_that_breaks_off_is_tried_once_more_and_not_called_refused(sshd: Sshd) -> None:
+    key = paramiko.Ed25519Key.from_private_key_file(str(sshd.folder / "host_key"))
+    logins = []
+    sshd.stop()
+    with socket.create_server(("127.0.0.1", sshd.ports[0])) as listening:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    transport = paramiko.Transport(listening.accept()[0])
+                    transport.add_server_key(key)
+                    logins.append(transport)
+                    transport.start_server(server=HangsUp(transport))
+
+        threading.Thread(target=serve, daemon=True).start()
+        said = str(failure(sshd, sshd.host("x", sshd.ports[0])))
+    assert f"x: login broke off for user {getpass.getuser()} at 127.0.0.1:" in said
+    assert len(logins) == 2
 
 
 def test_a_host_that_falls_silent_is_given_up_after_the_deadline(

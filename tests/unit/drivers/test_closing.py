@@ -27,7 +27,9 @@ class World:
         self.told = []
 
     def tell(self):
-        Closing(self.prepared, self.told.append).tell(ENDED, {})
+        closing = Closing(self.prepared, self.told.append)
+        closing.tell(ENDED, {})
+        return closing
 
     def scripts(self, host):
         return [script for script in self.fleet[host].scripts if "finished.json" in script]
@@ -41,7 +43,7 @@ def world(tmp_path):
 
 
 def test_every_host_hears_it_while_the_locks_there_are_ours(world):
-    world.tell()
+    assert not world.tell().replaced
     for host in ("web1", "lb1"):
         (script,) = world.scripts(host)
         assert script.index("r1 4") < script.index("finished.json"), "the lock is looked at first"
@@ -50,5 +52,5 @@ def test_every_host_hears_it_while_the_locks_there_are_ours(world):
 
 def test_who_slept_through_a_take_over_does_not_have_the_last_word(world):
     world.fleet["web1"].on("finished.json", exit_code=state.EXIT_FENCED)
-    world.tell()
+    assert world.tell().replaced
     assert world.told == [Notice("another controller has taken over, and ends it", "web1")]

@@ -218,17 +218,17 @@ def test_a_lock_lives_while_those_of_other_hosts_are_still_waited_for(fleet, mon
 
     class Slow:
         def wait(self):
-            assert alive.wait(5), "no sign of life on lb1, whose locks are taken first"
-            return Result("web2", "lock", 0, "got project 4\n", "", 0.0)
+            assert alive.wait(5), "no sign of life on web2, which comes after this one"
+            return Result("web1", "lock", 0, "got project 4\n", "", 0.0)
 
     def started(host, command):
-        slow = host == "web2" and "taken=" in command.script
+        slow = host == "web1" and "taken=" in command.script
         return Slow() if slow else start(host, command)
 
-    fleet["lb1"].on("touch -c", beat)
+    fleet["web2"].on("touch -c", beat)
     monkeypatch.setattr(fleet.remotes, "start", started)
     with made(fleet) as locks:
-        assert locks.holds("web2", "project")
+        assert locks.holds("web1", "project")
 
 
 def test_who_retires_gives_nothing_back_and_no_sign_of_life(fleet, monkeypatch):
