@@ -34,7 +34,8 @@ gone, costs nothing."""
 ATTEMPTS = 6
 """Tries when the server hangs up before it has said who it is, which MaxStartups does."""
 LOGINS = 2
-"""Tries of a login that broke off: the host is slow, restarts its sshd, or has seen enough keys."""
+"""Tries of a login that broke off."""
+TORN = "broke off (sshd hung up: restarted, or offered more keys than its MaxAuthTries)"
 KEEPALIVE = 15
 """Seconds."""
 IDLE = 1.0
@@ -125,7 +126,7 @@ class HostConnection(Connection):  # type: ignore[misc]  # Fabric has no type hi
                     self.client.close()
                     last = attempt == (LOGINS if torn else ATTEMPTS)
                     if last or not (torn or _hung_up(error)):
-                        why = self._login("broke off") if torn else self._explain(error)
+                        why = self._login(TORN) if torn else self._explain(error)
                         raise Unreachable(self.entry.name, why) from error
                 time.sleep(_backoff(attempt))
 
