@@ -81,7 +81,7 @@ def contenders(rows: list[Mapping[str, Any]]) -> str:
         title = row["title"] + ("" if row["checks"]["name"] == "quick" else ", shipped settings")
         lines.append([
             title,
-            f"{row['wall']:.1f} s",
+            _wall(row),
             ratio(row["wall"], ours["wall"]),
             f"{row['per_instance']:.2f} s",
             f"{row['lost_per_instance']:.2f} s",
@@ -94,6 +94,12 @@ def contenders(rows: list[Mapping[str, Any]]) -> str:
             "-" if there else f"{row['memory']:.0f} MB",
         ])  # fmt: skip
     return table(head, lines)
+
+
+def _wall(row: Mapping[str, Any]) -> str:
+    walls = row.get("walls", [])
+    between = f" ({walls[0]:.1f} to {walls[-1]:.1f})" if len(walls) > 1 else ""
+    return f"{row['wall']:.1f} s{between}"
 
 
 def overheads(rows: list[Mapping[str, Any]]) -> str:

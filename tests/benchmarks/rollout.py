@@ -25,6 +25,7 @@ from . import capacity
 from .contenders import Ansible, Contender, DockerRollout, Limit, Ours, Pyinfra, prepare
 from .measure import Finished
 from .overhead import overhead
+from .rounds import ROUNDS, middle
 from .sampler import Sampler
 from .scene import FRONT, INSTANCES, Checks, Scene
 from .show import say
@@ -56,9 +57,9 @@ def run(*, quick: bool) -> dict[str, Any]:
             scene.begin_ours(fast)
             scene.equip()
             ours = Ours(fast)
-            contenders: list[Contender] = [ours, Limit(), USUAL, TUNED, RAW, Pyinfra()]
-            for contender in contenders:
-                rows.append(row(scene, contender, QUICK))
+            often: list[Contender] = [ours, Limit(), TUNED]
+            turns = [*often, USUAL, RAW, Pyinfra(), *(often * (0 if quick else ROUNDS - 1))]
+            rows += middle(row(scene, contender, QUICK) for contender in turns)
             if topology == "self" and not quick:
                 rows += long_rows(scene, [ours, USUAL, TUNED, DockerRollout()])
             shipped = scene.inventory(SHIPPED)

@@ -15,6 +15,7 @@ from benchmarks.bounds import Bound, fleet, plan, rollout  # noqa: E402
 from benchmarks.capacity import Sample, longest, lost, outages, weights  # noqa: E402
 from benchmarks.overhead import overhead  # noqa: E402
 from benchmarks.replay import read, stages  # noqa: E402
+from benchmarks.rounds import middle  # noqa: E402
 from benchmarks.tables import ratio, table  # noqa: E402
 
 STAT = """# pxname,svname,status,weight
@@ -206,6 +207,18 @@ def test_a_rollout_is_held_against_its_peers_and_the_limit():
     assert not found["edges: wall time / the tuned playbook's"].reached
     name = "edges, quick settings: first batch to end / (limit + admission)"
     assert found[name].value == pytest.approx(11 / (5 + 9 * 0.4))
+
+
+def test_the_middle_run_stands_for_all_and_no_failed_request_is_left_out():
+    def run(name, wall, failed):
+        return {"contender": name, "wall": wall, "requests": 100, "failed": failed, "late": 0}
+
+    ours, limit = middle(
+        [run("ours", 9.0, 1), run("limit", 5.0, 0), run("ours", 12.0, 0), run("ours", 10.0, 2)]
+    )
+    assert (ours["wall"], ours["walls"]) == (10.0, [9.0, 10.0, 12.0])
+    assert (ours["requests"], ours["failed"]) == (300, 3)
+    assert limit["walls"] == [5.0]
 
 
 def cost(hosts, task, contender, wall, cpu=1.0, memory=100.0):
