@@ -111,6 +111,7 @@ class FakeDriver:
     def __init__(self, *_):
         self.heard = []
         self.hurried = False
+        self.replaced = False
 
     def run(self):
         FakeDriver.meanwhile(self)
@@ -171,6 +172,14 @@ def test_old_releases_go_after_a_rollout_that_went_well_and_after_no_other(run, 
 def test_each_verdict_has_its_exit_code(run, verdict, code):
     assert run(verdict) == code
     assert run.closed == [1], "locks are given back"
+
+
+def test_who_was_replaced_before_the_end_was_told_does_not_say_that_all_is_well(run):
+    def taken_over(driver):
+        driver.replaced = True
+
+    assert run("done", taken_over) == 1
+    assert run.pruned == []
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
