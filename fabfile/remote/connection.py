@@ -35,7 +35,7 @@ ATTEMPTS = 6
 """Tries when the server hangs up before it has said who it is, which MaxStartups does."""
 LOGINS = 2
 """Tries of a login that broke off."""
-TORN = "broke off (sshd hung up: restarted, or offered more keys than its MaxAuthTries)"
+TORN = "sshd hung up: it was restarted, or offered more keys than its MaxAuthTries"
 KEEPALIVE = 15
 """Seconds."""
 IDLE = 1.0
@@ -126,7 +126,9 @@ class HostConnection(Connection):  # type: ignore[misc]  # Fabric has no type hi
                     self.client.close()
                     last = attempt == (LOGINS if torn else ATTEMPTS)
                     if last or not (torn or _hung_up(error)):
-                        why = self._login(TORN) if torn else self._explain(error)
+                        why = (
+                            f"{self._login('broke off')}: {TORN}" if torn else self._explain(error)
+                        )
                         raise Unreachable(self.entry.name, why) from error
                 time.sleep(_backoff(attempt))
 
