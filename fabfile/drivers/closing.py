@@ -59,7 +59,7 @@ class Closing:
     def _script(self, host: str) -> str:
         """Fenced: who slept through a take-over must not have the last word of the rollout."""
         script, locks = journal.finish_as_told(self._prepared.plan.journal), self._prepared.locks
-        keys = [claim.key for claim in locks.claims() if claim.host == host] if locks else []
+        keys = locks.keys(host) if locks else []
         return locks.fence(host, keys, script) if locks and keys else script
 
     def _hosts(self) -> list[str]:

@@ -216,6 +216,10 @@ class Locks:
         """Whether this lock is ours, as far as we know."""
         return key in self._tokens.get(host, {})
 
+    def keys(self, host: str) -> list[str]:
+        """All that is held there."""
+        return list(self._tokens.get(host, {}))
+
     def claims(self) -> list[Claim]:
         """All that is held."""
         return [Claim(host, key) for host, tokens in self._tokens.items() for key in tokens]

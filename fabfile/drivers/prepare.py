@@ -332,19 +332,17 @@ class Preparation:
     def _write(self, plan: Plan) -> None:
         assert self._locks is not None
         begin, text = state.begin(plan.id), state.packed(plan.to_json())
-        keys: dict[str, set[str]] = {}
-        for claim in self._locks.claims():
-            keys.setdefault(claim.host, set()).add(claim.key)
+        keys = self._locks.keys
         hosts = dict.fromkeys([*self._wish.hosts, *(b.host for b in self._concerned())])
         # Fenced: whoever slept through its own replacement must not begin a rollout after all.
-        scripts = {host: self._locks.fence(host, keys[host], begin) for host in hosts}
+        scripts = {host: self._locks.fence(host, keys(host), begin) for host in hosts}
         results = everywhere(self._remotes, scripts, "write the plan", WRITE_TIMEOUT, text)
         for result in results.values():
             check_fence(result)
         problems = [failed(result) for result in results.values() if not result.ok]
         if problems:
             end = state.finish(plan.id, {"verdict": "not begun"})
-            undo = {host: self._locks.fence(host, keys[host], end) for host in hosts}
+            undo = {host: self._locks.fence(host, keys(host), end) for host in hosts}
             everywhere(self._remotes, undo, "undo", WRITE_TIMEOUT)
             refuse(problems)
 

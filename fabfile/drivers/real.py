@@ -52,8 +52,6 @@ class Driver:
         self._around = Around(prepared, self._hooks, emit)
         self.hook_failed = False
         """The rollout is done, and ``after_rollout`` failed."""
-        self.replaced = False
-        """Another controller had taken over before its end was told."""
         self.hurried = False
         """It was told to stop a second time, and let go of everything."""
         self._inbox: queue.SimpleQueue[tuple[int, Outcome] | str | None] = queue.SimpleQueue()
@@ -114,8 +112,12 @@ class Driver:
             for line in self._hands.differences():
                 self._emit(Notice(f"changed by somebody: {line}"))
         self._closing.tell(ended, self._engine.fates)
-        self.replaced = self._closing.replaced
         return ended
+
+    @property
+    def replaced(self) -> bool:
+        """Another controller had taken over before its end was told."""
+        return self._closing.replaced
 
     def _before_rollout(self) -> str:
         """Run ``before_rollout`` where it is due; returns why nothing may begin after it, if so."""

@@ -122,13 +122,9 @@ class HostConnection(Connection):  # type: ignore[misc]  # Fabric has no type hi
                     self.client.close()
                     raise
                 except (OSError, EOFError, paramiko.SSHException) as error:
-                    torn = _broke_off(self.client.get_transport(), error)
+                    why = self._why_no_more(error, attempt)
                     self.client.close()
-                    last = attempt == (LOGINS if torn else ATTEMPTS)
-                    if last or not (torn or _hung_up(error)):
-                        why = (
-                            f"{self._login('broke off')}: {TORN}" if torn else self._explain(error)
-                        )
+                    if why:
                         raise Unreachable(self.entry.name, why) from error
                 time.sleep(_backoff(attempt))
 
@@ -197,6 +193,12 @@ class HostConnection(Connection):  # type: ignore[misc]  # Fabric has no type hi
         options = transport.get_security_options()
         options.key_types = preferred_key_types(self.policy.known_types(), options.key_types)
         return transport
+
+    def _why_no_more(self, error: Exception, attempt: int) -> str:
+        """In plain words, why there is no connection; empty: it is worth another try."""
+        if _broke_off(self.client.get_transport(), error):
+            return f"{self._login('broke off')}: {TORN}" if attempt >= LOGINS else ""
+        return "" if attempt < ATTEMPTS and _hung_up(error) else self._explain(error)
 
     def _explain(self, error: Exception) -> str:
         if isinstance(error, paramiko.PasswordRequiredException):

@@ -109,7 +109,7 @@ class SshTransport:
         transport = self._alive()
         try:
             channel = in_order(transport.open_session(timeout=URGENT_TIMEOUT), URGENT_TIMEOUT)
-            _send(channel, command.script)
+            _ask(channel, command.script)
         except (paramiko.SSHException, OSError, EOFError) as error:
             if not _is_refusal(error, transport):
                 # One that opens after all would count among sshd's sessions, and nobody has it.
@@ -142,7 +142,7 @@ class SshTransport:
             raise RemoteError(self._name, f"more than {CONVERSATIONS} conversations at a time")
         channel = self._session(self._conversations)
         try:
-            _send(channel, command.script)
+            _ask(channel, command.script)
         except (paramiko.SSHException, OSError, EOFError) as error:
             self._conversations.release()
             raise Unreachable(self._name, f"conversation not started: {error}") from error
@@ -208,7 +208,7 @@ class SshTransport:
         return False
 
 
-def _send(channel: paramiko.Channel, script: str) -> None:
+def _ask(channel: paramiko.Channel, script: str) -> None:
     """Ask for ``script``; where there is no answer to that, nobody keeps the session."""
     try:
         channel.exec_command(script)

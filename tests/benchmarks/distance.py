@@ -11,9 +11,9 @@ from typing import Any
 
 from fabfile.lab.up import up
 
-from .contenders import Ansible, Contender, Ours, Pyinfra, prepare
+from .contenders import Contender, Ours, Pyinfra, prepare
 from .relay import Relay
-from .rollout import QUICK, row
+from .rollout import QUICK, TUNED, row
 from .scene import Scene
 from .show import say
 
@@ -32,10 +32,7 @@ def run(*, quick: bool) -> dict[str, Any]:
             inventory = scene.inventory(QUICK)
             scene.begin_ours(inventory)
             scene.equip()
-            contenders: list[Contender] = [
-                Ours(inventory),
-                Ansible("ansible-tuned", "Ansible, tuned"),
-            ]
+            contenders: list[Contender] = [Ours(inventory), TUNED]
             if not quick:
                 contenders.append(Pyinfra())
             rows += [row(scene, one, QUICK) | {"trip": trip} for one in contenders]

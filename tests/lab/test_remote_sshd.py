@@ -22,7 +22,7 @@ import pytest
 
 from fabfile.errors import HostKeyRefused, OutcomeUnknown, RemoteError, Unreachable
 from fabfile.inventory.model import Host, Inventory, Ssh
-from fabfile.remote.base import Command
+from fabfile.remote.base import Command, Running, Transport
 from fabfile.remote.pool import Remotes
 from fabfile.remote.quoting import answer_lines, sh
 
@@ -55,6 +55,21 @@ def assert_soon(true: Callable[[], bool]) -> None:
     while not true():
         assert time.monotonic() < give_up
         time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def stands_still(host: Transport, command: Command, folder: Path) -> Iterator[Running]:
+    """``command``, which has begun on a host whose sshd is stopped as long as this lasts."""
+    pid = int(host.run(Command("cut -d' ' -f4 /proc/$PPID/stat")).stdout)
+    begun = folder / "begun"
+    running = host.start(replace(command, script=sh("touch %s; ", begun) + command.script))
+    while not begun.exists():
+        time.sleep(0.005)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield running
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 @dataclass
@@ -258,16 +273,8 @@ def test_what_runs_on_a_connection_that_was_slow_ends_well_beside_a_new_one(
 ) -> None:
     monkeypatch.setattr("fabfile.remote.ssh.OPEN_TIMEOUT", 0.5)
     host = remotes.get("web1")
-    pid = int(host.run(Command("cut -d' ' -f4 /proc/$PPID/stat")).stdout)
-    begun = tmp_path / "begun"
-    running = host.start(Command(sh("touch %s; sleep 1; echo through", begun)))
-    while not begun.exists():
-        time.sleep(0.005)
-    os.kill(pid, signal.SIGSTOP)
-    try:
+    with stands_still(host, Command("sleep 1; echo through"), tmp_path) as running:
         assert host.run(Command("echo beside it")).stdout == "beside it\n"
-    finally:
-        os.kill(pid, signal.SIGCONT)
     result = running.wait()
     assert (result.exit_code, result.stdout, result.stderr) == (0, "through\n", "")
     assert sshd.connections() == 6
@@ -280,7 +287,7 @@ import sys
 from pathlib import Path
 sys.path[:0] = [sys.argv[1], str(Path(sys.argv[1]).parents[1])]
 from fabfile.remote import channel
-from fabfile.remote.base import Command
+from fabfile.remote.base import Command, Running, Transport
 from fabfile.remote.pool import Remotes
 from test_remote_sshd import Sshd
 
@@ -548,16 +555,7 @@ def test_a_host_that_falls_silent_is_given_up_after_the_deadline(
     sshd: Sshd, remotes: Remotes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fabfile.remote.channel.PATIENCE", 1.0)
-    host = remotes.get("web1")
-    pid = int(host.run(Command("cut -d' ' -f4 /proc/$PPID/stat")).stdout)
-    begun = tmp_path / "begun"
-    running = host.start(Command(sh("touch %s; sleep 30", begun), timeout=1))
-    while not begun.exists():
-        time.sleep(0.005)
-    os.kill(pid, signal.SIGSTOP)
-    try:
+    with stands_still(remotes.get("web1"), Command("sleep 30", timeout=1), tmp_path) as running:
         result = running.wait()
-    finally:
-        os.kill(pid, signal.SIGCONT)
     assert result.exit_code is None
     assert "no word from the host" in result.stderr
