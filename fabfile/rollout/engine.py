@@ -14,7 +14,7 @@ from fabfile.rollout import events as e
 from fabfile.rollout import fates
 from fabfile.rollout.counting import Counting
 from fabfile.rollout.failures import Failures
-from fabfile.rollout.grants import Grants
+from fabfile.rollout.grants import OBSERVE_AGAIN, Grants
 from fabfile.rollout.lanes import Batch, Order, Running, planned, way_back
 from fabfile.rollout.plan import Plan, Target
 from fabfile.rollout.steps import (
@@ -31,16 +31,12 @@ from fabfile.rollout.steps import (
     Refused,
     Seen,
     Step,
+    TakeOut,
     Work,
     told,
 )
 from fabfile.rollout.strategies.rolling import take_away
 from fabfile.rollout.watch import LOOK, LOOK_AT_END, Bad, Watch
-
-OBSERVE_AGAIN = 0.2
-"""Seconds between two looks at the capacity while a lane waits for it."""
-FRESH = 0.5
-"""Seconds that an instance may take to be admitted for a look meanwhile to be one of now."""
 
 
 class Engine:
@@ -56,6 +52,8 @@ class Engine:
         self._grants = Grants(plan, emit)
         self._orders: dict[int, tuple[Work, Running | None]] = {}
         self._next_id = 1
+        self._late: dict[int, Running] = {}
+        """By order: whose last record is to be closed when that has been answered."""
         self._back = plan.mode == "abort"
         self._backlog = deque(planned(plan))
         self._count = len(self._backlog)
@@ -81,7 +79,9 @@ class Engine:
         """Take in what became of ``order``; returns what is to be done next."""
         work, running = self._orders.pop(order, (None, None))
         if running is not None:
-            return self._after(self._advance(running, outcome))
+            late = self._late.pop(order, None)
+            orders = self._advance(running, outcome)
+            return self._after(orders + (self._ordered(late) if late else []))
         if isinstance(work, Observe):
             # An observer that broke has seen nothing, and nothing seen grants nothing.
             return self._seen(order, outcome if isinstance(outcome, Seen) else Seen({}))
@@ -97,9 +97,7 @@ class Engine:
         """
         self._failures.stop(why)
         self._watch.end()
-        if self._pausing is None or self.finished:
-            return []
-        return self._unpause()
+        return [] if self._pausing is None or self.finished else self._unpause()
 
     def _unpause(self) -> list[Order]:
         if self._pausing is not None:
@@ -117,7 +115,7 @@ class Engine:
             if self._steps and asked:
                 self._tell(running.target, running.step, outcome)
             outcome = self._call_off(running, running.step, outcome)
-            if isinstance(running.step, AwaitAdmitted):
+            if isinstance(running.step, AwaitAdmitted) and isinstance(outcome, Admitted):
                 self._take_in(running, outcome)
         try:
             step = next(running.lane) if outcome is None else running.lane.send(outcome)
@@ -127,18 +125,33 @@ class Engine:
         running.looked = running.looked and isinstance(step, AskCapacity | Record)
         if isinstance(step, AskCapacity):
             return self._asked(running)
-        self._say_started(step)
-        orders = [self._order(step, running)]
+        if isinstance(step, Record) and step.progress == "done":
+            return self._through(running)
+        orders = self._ordered(running)
         if isinstance(step, AwaitAdmitted) and self._batch and self._batch.has_more(running):
             running.looks = self._looks
             orders += self._look(0.0)  # for the question of the next one
             orders += self._begin_ahead(running)
-        if isinstance(step, Record) and step.progress == "done":
-            # It takes requests again, and only its record is left: nobody has to wait for that.
-            running.through = True
-            self._grants.give_back(running)
-            orders += self._begin_after(running)
         return orders
+
+    def _through(self, running: Running) -> list[Order]:
+        """It takes requests again, and only its record is left: nobody has to wait for that.
+
+        Where the next one drains at once, for which everybody waits, it is not in its way either.
+        """
+        running.through = True
+        self._grants.give_back(running)
+        orders = self._begin_after(running)
+        drain = next((order for order in orders if isinstance(order.work, TakeOut)), None)
+        if drain is None:
+            return [*self._ordered(running), *orders]
+        self._late[drain.id] = running
+        return orders
+
+    def _ordered(self, running: Running) -> list[Order]:
+        assert running.step is not None
+        self._say_started(running.step)
+        return [self._order(running.step, running)]
 
     def _asked(self, running: Running) -> list[Order]:
         """It wants capacity: by what was seen a moment ago, or by a look of its own."""
@@ -199,12 +212,11 @@ class Engine:
             self._grants.give_back(running)
         return [] if running.through or running.ahead else self._begin_after(running)
 
-    def _take_in(self, running: Running, outcome: Outcome) -> None:
+    def _take_in(self, running: Running, admitted: Admitted) -> None:
         """What an instance that was admitted at once shows; only then the look beside it counts."""
-        soon = isinstance(outcome, Admitted) and outcome.waited < FRESH
-        running.looked = soon and self._looks > running.looks
-        if isinstance(outcome, Admitted) and running.looked:
-            self._grants.see(Seen(outcome.readings, partial=True))
+        running.looked = running.was_seen_beside(admitted, self._looks)
+        if running.looked:
+            self._grants.see(Seen(admitted.readings, partial=True))
 
     def _begin_ahead(self, running: Running) -> list[Order]:
         """The next one of its host writes its record already; it drains when its turn comes."""
@@ -371,12 +383,10 @@ class Engine:
         return self._next_batch()
 
     def _finish(self) -> list[Order]:
+        stopping = self._failures.stopping
+        why = self._failures.reason or stopping
         self.finished = fates.finished(
-            self.plan,
-            self.fates,
-            self._failures.reason or self._failures.stopping,
-            back=self._back,
-            stopping=bool(self._failures.stopping),
+            self.plan, self.fates, why, back=self._back, stopping=bool(stopping)
         )
         for counted in self._counting.told():
             self._emit(counted)

@@ -11,6 +11,8 @@ from fabfile.rollout.lanes import Running
 from fabfile.rollout.plan import Plan
 from fabfile.rollout.steps import Done, Refused, Seen
 
+OBSERVE_AGAIN = 0.2
+"""Seconds between two looks at the capacity while a lane waits for it."""
 CAPACITY_PATIENCE = 300
 """Looks (a minute's worth) at a capacity that nothing of ours is holding, before giving up."""
 

@@ -9,8 +9,11 @@ from typing import NamedTuple
 
 from fabfile.balancers.model import ServerRef
 from fabfile.rollout.plan import Plan, Target
-from fabfile.rollout.steps import Lane, Step, Work
+from fabfile.rollout.steps import Admitted, Lane, Step, Work
 from fabfile.rollout.strategies import recovering
+
+FRESH = 0.5
+"""Seconds that an instance may take to be admitted for a look meanwhile to be one of now."""
 
 
 class Order(NamedTuple):
@@ -49,6 +52,10 @@ class Running:
     """It asked for capacity a second time: what it brought has failed."""
     barred: str = ""
     """Why it may not drain any more: its host failed while it waited for its turn."""
+
+    def was_seen_beside(self, admitted: Admitted, looks: int) -> bool:
+        """Whether one of ``looks`` so far was ordered beside its admission, and is one of now."""
+        return admitted.waited < FRESH and looks > self.looks
 
 
 @dataclass(frozen=True)

@@ -134,6 +134,10 @@ ek_procs() {
     ek_proc= ek_pids=
     [ -n "$EK_MASTER" ] || return 0
     ek_proc=$(ek_ask "$EK_MASTER" 'show proc') || exit $?
+    case "$ek_proc" in
+    *'# old'*) ;;
+    *) return 0 ;; # as nearly always: nothing to look through
+    esac
     ek_pids=$(printf '%s\n' "$ek_proc" | {
         ek_in=
         while read -r ek_a ek_b ek_c; do

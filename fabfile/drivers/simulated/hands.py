@@ -13,7 +13,7 @@ from fabfile.drivers.simulated.fleet import Container, Fleet, Server
 from fabfile.drivers.simulated.traffic import cut_off
 from fabfile.inventory.model import DrainMode
 from fabfile.rollout.capacity import Readings
-from fabfile.rollout.engine import FRESH
+from fabfile.rollout.lanes import FRESH
 from fabfile.rollout.plan import Release, Target
 from fabfile.rollout.steps import (
     Admit,

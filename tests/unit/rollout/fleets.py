@@ -23,9 +23,8 @@ from fabfile.drivers.simulated import (
 )
 from fabfile.inventory.model import BalancerSpec, Count, Drain, Hooks, RolloutPolicy, Service
 from fabfile.rollout import capacity
-from fabfile.rollout.engine import OBSERVE_AGAIN
 from fabfile.rollout.events import Event, InstanceFinished, StepFinished, StepStarted
-from fabfile.rollout.grants import CAPACITY_PATIENCE
+from fabfile.rollout.grants import CAPACITY_PATIENCE, OBSERVE_AGAIN
 from fabfile.rollout.plan import Plan, Release, Target
 from fabfile.rollout.steps import Recreate, Shut, Step, TakeOut
 

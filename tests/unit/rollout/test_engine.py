@@ -484,6 +484,20 @@ def test_the_next_instance_writes_its_record_while_the_last_one_is_admitted():
     assert names(orders) == ["record"], "the look is still under way"
 
 
+@pytest.mark.parametrize("outcome", [Done(), Failed("no answer")])
+def test_a_last_record_is_not_in_the_way_of_the_next_drain(outcome):
+    engine, (admission, beside, record) = walked_to_admission(NO_GRACE)
+    engine.answer(record.id, Done())
+    seen = well(engine.plan, beside)
+    engine.answer(beside.id, seen)
+    (drain,) = engine.answer(admission.id, Admitted("", "", 0.1, seen.readings))
+    assert (drain.work.name, drain.work.target.instance.id) == ("take-out", "web1/app_2")
+    _, last = engine.answer(drain.id, outcome)
+    assert (last.work.name, last.work.target.instance.id) == ("record", "web1/app_1")
+    engine.answer(last.id, Done())
+    assert engine.fates["web1/app_1"] == "upgraded"
+
+
 @pytest.mark.parametrize(
     ("drain", "hooks"),
     [(Drain(sticky_grace=1.0), None), (NO_GRACE, Hooks(before_drain="./ready"))],
