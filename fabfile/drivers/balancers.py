@@ -31,8 +31,6 @@ Fence = Callable[[str, Iterable[str], str], str]
 
 Answer = TypeVar("Answer")
 
-NO_CONDITIONS: Mapping[str, tuple[AsLeft, ...]] = {}
-NOTHING_OPENED: Mapping[str, tuple[str, ...]] = {}
 POLL_TIMEOUT = 10.0
 CHANGE_TIMEOUT = 20.0
 """Deadlines in seconds of one question and of one change."""
@@ -60,6 +58,7 @@ class Change:
 
     commands: tuple[str, ...] = ()
     only_if: tuple[AsLeft, ...] = ()
+    """How servers have to stand for that."""
     servers: frozenset[str] | None = None
     """Those whose reading is wanted; ``None``: of all."""
     opens: tuple[str, ...] = ()
@@ -292,25 +291,8 @@ class Pool:
         wanted = list(self.hands) if ids is None else list(ids)
         return self._each({name: partial(self.hands[name].read, servers) for name in wanted})
 
-    def change(
-        self,
-        commands: Mapping[str, Sequence[str]],
-        only_if: Mapping[str, tuple[AsLeft, ...]] = NO_CONDITIONS,
-        servers: frozenset[str] | None = None,
-        opens: Mapping[str, tuple[str, ...]] = NOTHING_OPENED,
-        rollout: str = "",
-    ) -> dict[str, BackendReading | EvenkeelError]:
-        """Send each balancer its commands; what each shows afterwards, or what went wrong.
-
-        ``only_if``: how servers have to stand for that, by balancer. ``servers``: only what these
-        show is asked for. ``opens``: records of ``rollout`` that count from then, by balancer.
-        """
-        wanted = {
-            name: Change(
-                tuple(lines), tuple(only_if.get(name, ())), servers, opens.get(name, ()), rollout
-            )
-            for name, lines in commands.items()
-        }
+    def change(self, wanted: Mapping[str, Change]) -> dict[str, BackendReading | EvenkeelError]:
+        """Change each balancer of ``wanted``; what each shows afterwards, or what went wrong."""
         return self._each({n: partial(self._alone, self.hands[n], w) for n, w in wanted.items()})
 
     @staticmethod

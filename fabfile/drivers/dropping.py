@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from fabfile.balancers.haproxy import change
 from fabfile.balancers.model import BackendReading, ServerRecord, ServerRef
-from fabfile.drivers.balancers import Fence, Pool, backend_key
+from fabfile.drivers.balancers import Change, Fence, Pool, backend_key
 from fabfile.drivers.operators import said
 from fabfile.drivers.standing import is_restored
 from fabfile.errors import EvenkeelError, NeedsRepair, PreflightFailed, RemoteError
@@ -84,7 +84,7 @@ class Dropping:
         self._close(record.ref)
 
     def _order(self, ref: ServerRef, lines: tuple[str, ...]) -> BackendReading:
-        answer = self.pool.change({ref.balancer: lines})[ref.balancer]
+        answer = self.pool.change({ref.balancer: Change(lines)})[ref.balancer]
         if isinstance(answer, EvenkeelError):
             raise answer
         return answer

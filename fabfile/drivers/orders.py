@@ -7,11 +7,12 @@ where nobody knows whether an order arrived, the second one finds out.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 
 from fabfile.balancers.haproxy.change import AsLeft
 from fabfile.balancers.model import ServerRecord
 from fabfile.drivers import standing
-from fabfile.drivers.balancers import NO_CONDITIONS, Pool
+from fabfile.drivers.balancers import Change, Pool
 from fabfile.drivers.operators import Operators
 from fabfile.drivers.standing import Answers
 from fabfile.errors import OutcomeUnknown
@@ -20,6 +21,7 @@ from fabfile.rollout.plan import Target
 
 Commands = Callable[[ServerRecord], Iterable[str]]
 """What is said of one server, as its balancer understands it."""
+NO_CONDITIONS: Mapping[str, tuple[AsLeft, ...]] = {}
 
 
 class Orders:
@@ -44,26 +46,39 @@ class Orders:
         ``only_if``: how the servers have to stand for it. ``opens``: their records were written
         ahead, and count from here on.
         """
-        lines: dict[str, list[str]] = {}
-        opened: dict[str, tuple[str, ...]] = {}
-        for record in target.servers:
-            ref = record.ref
-            lines.setdefault(ref.balancer, []).extend(commands(record))
-            if opens:
-                name = records.of_server(ref.backend, ref.server)
-                opened[ref.balancer] = (*opened.get(ref.balancer, ()), name)
-
-        servers = standing.asked(target)[1]
-        answers = self._pool.change(lines, only_if, servers, opened, self._journal)
+        wanted = self._wanted(target, commands, only_if, opens=opens)
+        answers = self._pool.change(wanted)
         lost = [name for name, answer in answers.items() if isinstance(answer, OutcomeUnknown)]
         if lost:
-            again = {name: lines[name] for name in lost}
-            answers |= self._pool.change(again, only_if, servers, opened, self._journal)
+            answers |= self._pool.change({name: wanted[name] for name in lost})
             # It is not as it was: so the first one arrived, or arrives while the host still has it.
             if arrived := [name for name in standing.changed(answers) if name in lost]:
-                answers |= self._pool.read(arrived, servers)
+                answers |= self._pool.read(arrived, standing.asked(target)[1])
         self._operators.ordered(target, answers)
         return answers
+
+    def _wanted(
+        self,
+        target: Target,
+        commands: Commands,
+        only_if: Mapping[str, tuple[AsLeft, ...]],
+        *,
+        opens: bool,
+    ) -> dict[str, Change]:
+        """The same by balancer; each is asked for these servers alone."""
+        servers = standing.asked(target)[1]
+        found: dict[str, Change] = {}
+        for record in target.servers:
+            ref = record.ref
+            first = Change((), only_if.get(ref.balancer, ()), servers, rollout=self._journal)
+            before = found.get(ref.balancer, first)
+            opened = (records.of_server(ref.backend, ref.server),) if opens else ()
+            found[ref.balancer] = replace(
+                before,
+                commands=(*before.commands, *commands(record)),
+                opens=(*before.opens, *opened),
+            )
+        return found
 
     def guarded(
         self, target: Target, commands: Commands, *, opens: bool = False

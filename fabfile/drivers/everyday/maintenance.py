@@ -13,7 +13,7 @@ from fabfile.balancers.haproxy.change import set_weight
 from fabfile.balancers.haproxy.parse import Refused
 from fabfile.balancers.haproxy.switch import SWITCH, maintenance_of
 from fabfile.balancers.model import BackendReading, ServerRef
-from fabfile.drivers.balancers import Pool, backend_key
+from fabfile.drivers.balancers import Change, Pool, backend_key
 from fabfile.drivers.everyday.footing import Footing
 from fabfile.drivers.preflight import refuse
 from fabfile.errors import BadInput, EvenkeelError
@@ -115,7 +115,7 @@ def _turn(
     if on:
         footing.note(records)
     orders = {
-        name: set_weight(ServerRef(name, b.spec.backend, SWITCH), int(on))
+        name: Change(set_weight(ServerRef(name, b.spec.backend, SWITCH), int(on)))
         for name, b in balancers.items()
     }
     wrong = []

@@ -15,7 +15,7 @@ from functools import partial
 
 from fabfile.balancers.haproxy import change
 from fabfile.balancers.model import BackendReading, ServerRecord, ServerRef
-from fabfile.drivers.balancers import Pool, backend_key, record_of
+from fabfile.drivers.balancers import Change, Pool, backend_key, record_of
 from fabfile.drivers.everyday.carrying import Carrier
 from fabfile.drivers.everyday.footing import Footing
 from fabfile.drivers.operators import Operators, said
@@ -177,11 +177,11 @@ class Shifting:
         if somebody returns the server by hand."""
         assert self._pool is not None
         before = {(h, note.server): note.uweight for h, notes in records.items() for note in notes}
-        commands = {}
+        wanted = {}
         for ref in target.refs:
             weight = before[self._balancer(ref).host, ref.server]
-            commands[ref.balancer] = change.set_weight(ref, weight)
-        wrong = [a for a in self._pool.change(commands).values() if isinstance(a, EvenkeelError)]
+            wanted[ref.balancer] = Change(change.set_weight(ref, weight))
+        wrong = [a for a in self._pool.change(wanted).values() if isinstance(a, EvenkeelError)]
         return Failed(str(wrong[0])) if wrong else None
 
     # enable

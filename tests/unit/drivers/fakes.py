@@ -122,17 +122,17 @@ class FakePool:
         self.reads += 1
         return {name: self._show(name) for name in (self.shows if ids is None else ids)}
 
-    def change(self, commands, only_if=None, servers=None, opens=None, rollout=""):
+    def change(self, wanted):
         """``changed``: balancers where a server is not as somebody left it, once."""
-        sent = {n: lines for n, lines in commands.items() if not self._is_changed(n, only_if)}
-        self.opened.append(dict(opens or {}))
-        self.changes.append({name: list(lines) for name, lines in sent.items()})
+        sent = {n: one for n, one in wanted.items() if not self._is_changed(n, one.only_if)}
+        self.opened.append({name: one.opens for name, one in wanted.items() if one.opens})
+        self.changes.append({name: list(one.commands) for name, one in sent.items()})
         answers = {name: self._show(name) for name in sent}
-        refused = {n: Unusable(f"{n}: changed", "changed") for n in commands if n not in sent}
+        refused = {n: Unusable(f"{n}: changed", "changed") for n in wanted if n not in sent}
         return answers | refused
 
     def _is_changed(self, name, only_if):
-        if not (only_if or {}).get(name) or name not in self.changed:
+        if not only_if or name not in self.changed:
             return False
         self.changed.remove(name)
         return True
