@@ -58,7 +58,7 @@ class Change:
 
     commands: tuple[str, ...] = ()
     only_if: tuple[AsLeft, ...] = ()
-    """How servers have to stand for that."""
+    """How servers have to stand for the commands to be sent."""
     servers: frozenset[str] | None = None
     """Those whose reading is wanted; ``None``: of all."""
     opens: tuple[str, ...] = ()

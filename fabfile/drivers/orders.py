@@ -65,20 +65,20 @@ class Orders:
         *,
         opens: bool,
     ) -> dict[str, Change]:
-        """The same by balancer; each is asked for these servers alone."""
+        """What :meth:`send` tells each balancer; it shows the servers of ``target`` alone."""
         servers = standing.asked(target)[1]
-        found: dict[str, Change] = {}
+        wanted: dict[str, Change] = {}
         for record in target.servers:
             ref = record.ref
-            first = Change((), only_if.get(ref.balancer, ()), servers, rollout=self._journal)
-            before = found.get(ref.balancer, first)
+            empty = Change((), only_if.get(ref.balancer, ()), servers, rollout=self._journal)
+            so_far = wanted.get(ref.balancer, empty)
             opened = (records.of_server(ref.backend, ref.server),) if opens else ()
-            found[ref.balancer] = replace(
-                before,
-                commands=(*before.commands, *commands(record)),
-                opens=(*before.opens, *opened),
+            wanted[ref.balancer] = replace(
+                so_far,
+                commands=(*so_far.commands, *commands(record)),
+                opens=(*so_far.opens, *opened),
             )
-        return found
+        return wanted
 
     def guarded(
         self, target: Target, commands: Commands, *, opens: bool = False

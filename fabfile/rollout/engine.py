@@ -81,14 +81,11 @@ class Engine:
         if running is not None:
             late = self._late.pop(order, None)
             orders = self._advance(running, outcome)
-            return self._after(orders + (self._ordered(late) if late else []))
+            return self._after(orders + (self._order_step(late) if late else []))
         if isinstance(work, Observe):
             # An observer that broke has seen nothing, and nothing seen grants nothing.
             return self._seen(order, outcome if isinstance(outcome, Seen) else Seen({}))
-        if order == self._pausing:
-            self._pausing = None
-            return self._after([])
-        return []
+        return self._unpause() if order == self._pausing else []
 
     def interrupt(self, why: str) -> list[Order]:
         """Begin no new drain; what is out of rotation is finished or restored first.
@@ -97,11 +94,13 @@ class Engine:
         """
         self._failures.stop(why)
         self._watch.end()
-        return [] if self._pausing is None or self.finished else self._unpause()
+        late = [order for lane in self._late.values() for order in self._order_step(lane)]
+        self._late.clear()  # what is still to be closed when it is told again, would count as out
+        return late if self._pausing is None or self.finished else late + self._unpause()
 
     def _unpause(self) -> list[Order]:
         if self._pausing is not None:
-            del self._orders[self._pausing]
+            self._orders.pop(self._pausing, None)
             self._pausing = None
         return self._after([])
 
@@ -127,7 +126,7 @@ class Engine:
             return self._asked(running)
         if isinstance(step, Record) and step.progress == "done":
             return self._through(running)
-        orders = self._ordered(running)
+        orders = self._order_step(running)
         if isinstance(step, AwaitAdmitted) and self._batch and self._batch.has_more(running):
             running.looks = self._looks
             orders += self._look(0.0)  # for the question of the next one
@@ -137,18 +136,18 @@ class Engine:
     def _through(self, running: Running) -> list[Order]:
         """It takes requests again, and only its record is left: nobody has to wait for that.
 
-        Where the next one drains at once, for which everybody waits, it is not in its way either.
+        Where the next one of its host drains at once, the record waits until that was answered.
         """
         running.through = True
         self._grants.give_back(running)
-        orders = self._begin_after(running)
-        drain = next((order for order in orders if isinstance(order.work, TakeOut)), None)
-        if drain is None:
-            return [*self._ordered(running), *orders]
-        self._late[drain.id] = running
-        return orders
+        orders, host = self._begin_after(running), running.target.instance.host
+        for order in orders:
+            if isinstance(order.work, TakeOut) and order.work.target.instance.host == host:
+                self._late[order.id] = running
+                return orders
+        return [*self._order_step(running), *orders]
 
-    def _ordered(self, running: Running) -> list[Order]:
+    def _order_step(self, running: Running) -> list[Order]:
         assert running.step is not None
         self._say_started(running.step)
         return [self._order(running.step, running)]

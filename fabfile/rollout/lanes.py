@@ -53,9 +53,9 @@ class Running:
     barred: str = ""
     """Why it may not drain any more: its host failed while it waited for its turn."""
 
-    def was_seen_beside(self, admitted: Admitted, looks: int) -> bool:
-        """Whether one of ``looks`` so far was ordered beside its admission, and is one of now."""
-        return admitted.waited < FRESH and looks > self.looks
+    def was_seen_beside(self, admitted: Admitted, looks_now: int) -> bool:
+        """Whether one of the looks so far was ordered beside its admission, and is one of now."""
+        return admitted.waited < FRESH and looks_now > self.looks
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 
 import pytest
@@ -496,6 +497,39 @@ def test_a_last_record_is_not_in_the_way_of_the_next_drain(outcome):
     assert (last.work.name, last.work.target.instance.id) == ("record", "web1/app_1")
     engine.answer(last.id, Done())
     assert engine.fates["web1/app_1"] == "upgraded"
+
+
+def test_a_last_record_does_not_wait_for_a_drain_when_it_is_told_to_stop():
+    """Told so a second time, it would count as out of rotation."""
+    engine, (admission, beside, record) = walked_to_admission(NO_GRACE)
+    engine.answer(record.id, Done())
+    seen = well(engine.plan, beside)
+    engine.answer(beside.id, seen)
+    (drain,) = engine.answer(admission.id, Admitted("", "", 0.1, seen.readings))
+    (last,) = engine.interrupt("somebody asked")
+    assert (last.work.name, last.work.target.instance.id) == ("record", "web1/app_1")
+    assert names(engine.answer(drain.id, Done())) == ["await-idle"]
+    assert engine.interrupt("again") == []
+
+
+def test_a_last_record_waits_for_no_drain_of_another_host():
+    """One at a time may be out: an instance that comes back lets one of the other host drain."""
+    plan = fleets.plan(2, 2, serial=0, drain=NO_GRACE, min_capacity=75)
+    engine = Engine(plan, lambda _: None)
+    orders, others, dice = engine.start(), 0, random.Random(1)
+    while orders:
+        order = orders.pop(dice.randrange(len(orders)))
+        admitted = isinstance(order.work, AwaitAdmitted)
+        readings = well(plan, Order(0, Observe(0.0))).readings
+        outcome = Admitted("", "", 0.1, readings) if admitted else well(plan, order)
+        begun = engine.answer(order.id, outcome)
+        for drain in (one.work for one in begun if one.work.name == "take-out" and admitted):
+            if drain.target.instance.host != order.work.target.instance.host:
+                others += 1
+                assert names(begun)[0] == "record"
+        orders += begun
+    assert others
+    assert engine.finished
 
 
 @pytest.mark.parametrize(
