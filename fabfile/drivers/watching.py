@@ -163,12 +163,17 @@ class _Drawn:
         if plan != self.plan:
             self.plan, self._states, self._batch = plan, {}, 0
             found += [(_started(plan), _since(plan, now))]
+        mine = {
+            host: [one for one in stand.rollouts if one.rollout == plan.journal]
+            for host, stand in stands.items()
+        }
+        ahead = {name for standings in mine.values() for one in standings for name in one.ahead}
         for target in plan.changing:
-            stand = stands.get(target.instance.host)
-            if stand is None:
+            standings = mine.get(target.instance.host)
+            if standings is None:
                 continue  # it could not be asked: it is where it was
             name = records.of_instance(plan.service, target.instance.name)
-            where = _where(name, [one for one in stand.rollouts if one.rollout == plan.journal])
+            where = _where(name, standings, waits=target.instance.id in ahead)
             if where != self._states.get(target.instance.id, ""):
                 self._states[target.instance.id] = where
                 found += [(event, now) for event in _moved(target.instance.id, where)]
@@ -191,10 +196,11 @@ class _Drawn:
         return []
 
 
-def _where(name: str, mine: Iterable[journal.Standing]) -> str:
+def _where(name: str, mine: Iterable[journal.Standing], *, waits: bool) -> str:
+    """``waits``: it is only recorded, and nobody has touched it yet."""
     for one in mine:
         if name in one.undo:
-            return "at work"
+            return "" if waits else "at work"
         if name in one.done:
             return "done"
     return ""

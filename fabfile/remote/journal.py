@@ -58,6 +58,8 @@ class Standing:
     """The newest one's name; empty: there is none."""
     undo: frozenset[str] = frozenset()
     done: frozenset[str] = frozenset()
+    ahead: frozenset[str] = frozenset()
+    """Ids of instances whose servers here are recorded and were not touched yet."""
 
 
 @dataclass(frozen=True)
@@ -86,12 +88,12 @@ def parse_stands(text: str) -> Stands:
     found = []
     for part in re.split(r"^== rollout ", journals, flags=re.MULTILINE)[1:]:
         rollout, *lines = part.splitlines()
-        names: dict[str, list[str]] = {"plan": [], "undo": [], "done": []}
+        names: dict[str, list[str]] = {"plan": [], "undo": [], "done": [], "ahead": []}
         for line in lines:
             kind, _, name = line.partition(" ")
             names.setdefault(kind, []).append(name)
-        plan = max(names["plan"], default="")
-        found.append(Standing(rollout, plan, frozenset(names["undo"]), frozenset(names["done"])))
+        records = (frozenset(names[kind]) for kind in ("undo", "done", "ahead"))
+        found.append(Standing(rollout, max(names["plan"], default=""), *records))
     return Stands(tuple(found), tuple(state.parse_locks(locks)))
 
 

@@ -92,6 +92,8 @@ class Rollout:
     """How it ended: ``done``, ``rolled-back``, ``held`` …"""
     undo: tuple[str, ...] = ()
     """Records on this host of what has to be put back: ``server.BACKEND.SERVER``."""
+    ahead: frozenset[str] = frozenset()
+    """Ids of instances that were only recorded here: their turn had not come."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from fabfile.checks.fleet.facts import Fleet, HostFacts, Lock, Rollout
 from fabfile.checks.fleet.sight import alive, holds, live_rollouts, on_host
@@ -111,7 +111,7 @@ def unfinished_rollout(fleet: Fleet) -> Iterator[Verdict]:
     for identity, on in known.items():
         service = next((r.service for r in on.values() if r.service), "")
         version = next((f" of {r.service} to {r.version}" for r in on.values() if r.version), "")
-        left = [f"{_short(name)} on {host}" for host, r in on.items() for name in r.undo]
+        left = [f"{_short(name)} on {host}" for host, name in _not_put_back(on)]
         what = f"; not put back: {several(left, 6)}" if left else ""
         yield Verdict(
             "unfinished-rollout",
@@ -122,6 +122,15 @@ def unfinished_rollout(fleet: Fleet) -> Iterator[Verdict]:
             "fab resume" + _flag(fleet, service),
             service,
         )
+
+
+def _not_put_back(on: Mapping[str, Rollout]) -> Iterator[tuple[str, str]]:
+    """Open records of one rollout, by host; not those of instances that nobody has touched yet."""
+    ahead = {instance for rollout in on.values() for instance in rollout.ahead}
+    for host, rollout in on.items():
+        for name in rollout.undo:
+            if not (name.startswith("instance.") and f"{host}/{_short(name)}" in ahead):
+                yield host, name
 
 
 def _short(record: str) -> str:

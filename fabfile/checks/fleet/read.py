@@ -209,6 +209,7 @@ def _rollouts(parts: Sections) -> Iterator[Rollout]:
         # What an ended rollout says of itself goes before what it had planned.
         plan |= {key: ended[key] for key in ("service", "version", "chosen") if key in ended}
         undo = [line.removesuffix(".json") for line in rest if line.endswith(".json")]
+        ahead = frozenset(line[6:] for line in rest if line.startswith("ahead "))
         yield Rollout(
             id=identity,
             finished=kind == "finished",
@@ -218,6 +219,7 @@ def _rollouts(parts: Sections) -> Iterator[Rollout]:
             hosts=tuple(_flat([ended["hosts"]] if "hosts" in ended else plan.get("batches"))),
             verdict=str(ended.get("verdict") or ""),
             undo=tuple(undo) if kind == "unfinished" else (),
+            ahead=ahead if kind == "unfinished" else frozenset(),
         )
 
 

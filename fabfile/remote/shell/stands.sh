@@ -1,4 +1,5 @@
-# How far each rollout is that this host knows of and that never ended: names, no texts. $root.
+# How far each rollout is that this host knows of and that never ended: names, no texts; of what is
+# recorded ahead, whose it is. $root.
 for folder in "$root"/rollouts/*/; do
     is_known "$folder" && ! is_ended "$folder" || continue
     echo "== rollout $(basename "$folder")"
@@ -9,6 +10,9 @@ for folder in "$root"/rollouts/*/; do
             plan-*) echo "plan ${name%.json}" ;;
             *) in=${file%/*}; echo "${in##*/} ${name%.json}" ;;
         esac
+    done
+    for file in "$folder"/ahead/*.json; do
+        [ -e "$file" ] && sed -n 's/.*"instance": "\([^"]*\)".*/ahead \1/p' "$file"
     done
 done
 true

@@ -23,6 +23,7 @@ for folder in $(ls -1dr "$root"/rollouts/*/ 2>/dev/null); do
         head_of "$folder"
         echo
         ls "$folder/undo" 2>/dev/null
+        sed -n 's/.*"instance": "\([^"]*\)".*/ahead \1/p' "$folder"/ahead/*.json 2>/dev/null
     elif [ "$wanted" != " " ]; then
         of=$(service_of "$folder/finished.json") older=
         # Of an older Evenkeel, which left it to the plan.

@@ -83,9 +83,13 @@ def ask(host, service=SHOP):
     return read.read_host(done.stdout, question, [service])
 
 
-def rollout(host, identity, *, ended=None, undo=(), **changes):
+def rollout(host, identity, *, ended=None, undo=(), ahead=(), **changes):
     folder = host / "state/rollouts" / identity
     (folder / "undo").mkdir(parents=True)
+    (folder / "ahead").mkdir()
+    for name, instance in dict(ahead).items():
+        record = json.dumps({"backend": "shop", "instance": instance, "kind": "server"})
+        (folder / "ahead" / f"{name}.json").write_text(record)
     plan = {"baseline": [{"a": [1]}], "batches": [["web1"], ["web2"]], "chosen": True,
             "reason": 'x"], "version": "9', "service": "shop", "targets": [{"service": "shop"}],
             "version": "2.0"}  # fmt: skip
@@ -191,6 +195,14 @@ def test_a_plan_that_cannot_be_read_is_an_unfinished_rollout_all_the_same(host):
     (host / "state/rollouts/20260101-1-a/plan-0001.json").write_text('{"cut')
     (known,) = ask(host).rollouts
     assert (known.finished, known.service, known.undo) == (False, "", ("instance.shop.app_1",))
+
+
+def test_what_was_only_recorded_ahead_of_its_turn_is_told_apart(host):
+    ahead = {"server.shop.web1_app_2": "web1/app_2", "server.shop.web2_app_2": "web2/app_2"}
+    rollout(host, "20260101-1-a", undo=["server.shop.web1_app_1"], ahead=ahead)
+    (known,) = ask(host).rollouts
+    assert known.undo == ("server.shop.web1_app_1",)
+    assert known.ahead == {"web1/app_2", "web2/app_2"}
 
 
 def test_a_lock_is_told_with_its_age_and_its_service(host):

@@ -134,6 +134,15 @@ def test_a_provision_at_work_accounts_for_what_is_not_there_yet():
     assert names(web1=web(container(2), **frozen)) == ["instance-down"], "a freeze does nothing"
 
 
+def test_an_instance_that_was_only_recorded_has_nothing_to_be_put_back():
+    changes = {
+        "web1": web(rollouts=(unfinished("instance.shop.app_1", "instance.shop.app_2"),)),
+        "lb1": edge(rollouts=(replace(unfinished(), ahead=frozenset({"web1/app_2"})),)),
+    }
+    verdict = one("unfinished-rollout", **changes)
+    assert "not put back: app_1 on web1 (" in verdict.text
+
+
 def test_a_dead_rollout_is_told_once_with_what_is_not_put_back():
     gone = unfinished("instance.shop.app_1")
     left = unfinished("server.shop.web1_app_1")
