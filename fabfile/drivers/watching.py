@@ -168,6 +168,7 @@ class _Drawn:
             for host, stand in stands.items()
         }
         ahead = {name for standings in mine.values() for one in standings for name in one.ahead}
+        ahead -= {name for standings in mine.values() for one in standings for name in one.touched}
         for target in plan.changing:
             standings = mine.get(target.instance.host)
             if standings is None:

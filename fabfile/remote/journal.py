@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -51,7 +52,7 @@ def keep_aside(rollout: str, files: Mapping[str, str | None]) -> str:
 
 @dataclass(frozen=True)
 class Standing:
-    """How far one host is in a rollout that has not ended, by the names of its files alone."""
+    """How far one host is in a rollout that has not ended, by the names of its files."""
 
     rollout: str
     plan: str = ""
@@ -59,7 +60,9 @@ class Standing:
     undo: frozenset[str] = frozenset()
     done: frozenset[str] = frozenset()
     ahead: frozenset[str] = frozenset()
-    """Ids of instances whose servers here are recorded and were not touched yet."""
+    """Ids of instances of which a server here is recorded and was not touched yet."""
+    touched: frozenset[str] = frozenset()
+    """Ids of instances of which a server here was, and is not back."""
 
 
 @dataclass(frozen=True)
@@ -88,11 +91,11 @@ def parse_stands(text: str) -> Stands:
     found = []
     for part in re.split(r"^== rollout ", journals, flags=re.MULTILINE)[1:]:
         rollout, *lines = part.splitlines()
-        names: dict[str, list[str]] = {"plan": [], "undo": [], "done": [], "ahead": []}
+        names: dict[str, list[str]] = defaultdict(list)
         for line in lines:
             kind, _, name = line.partition(" ")
-            names.setdefault(kind, []).append(name)
-        records = (frozenset(names[kind]) for kind in ("undo", "done", "ahead"))
+            names[kind].append(name)
+        records = (frozenset(names[kind]) for kind in ("undo", "done", "ahead-of", "undo-of"))
         found.append(Standing(rollout, max(names["plan"], default=""), *records))
     return Stands(tuple(found), tuple(state.parse_locks(locks)))
 

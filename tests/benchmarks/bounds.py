@@ -47,9 +47,11 @@ def rollout(rows: Iterable[Row]) -> list[Bound]:
             row = here.get(("ours", checks))
             if row is not None:
                 least = least_time(here["limit", "quick"], row)
-                name = f"{front}, {checks} settings: first batch to end / (limit + admission)"
+                needed = "limit + admission"
+                needed += " + min_healthy" if row["checks"]["min_healthy"] else ""
+                name = f"{front}, {checks} settings: first batch to end / ({needed})"
                 found.append(Bound(name, row["span"] / least, 1.3))
-                name = f"{front}, {checks} settings: the whole command / (limit + admission)"
+                name = f"{front}, {checks} settings: the whole command / ({needed})"
                 found.append(Bound(name, row["wall"] / least, 1.3))
         share = 100 * ours["overhead"]["share"]
         found.append(Bound(f"{front}: share of its time that is overhead", share, 10, "%"))

@@ -93,7 +93,10 @@ class Rollout:
     undo: tuple[str, ...] = ()
     """Records on this host of what has to be put back: ``server.BACKEND.SERVER``."""
     ahead: frozenset[str] = frozenset()
-    """Ids of instances that were only recorded here: their turn had not come."""
+    """Ids of instances of which a server here is recorded and was not touched: its turn had not
+    come."""
+    touched: frozenset[str] = frozenset()
+    """Ids of instances of which a server here was."""
 
 
 @dataclass(frozen=True)

@@ -127,6 +127,7 @@ def unfinished_rollout(fleet: Fleet) -> Iterator[Verdict]:
 def _not_put_back(on: Mapping[str, Rollout]) -> Iterator[tuple[str, str]]:
     """Open records of one rollout, by host; not those of instances that nobody has touched yet."""
     ahead = {instance for rollout in on.values() for instance in rollout.ahead}
+    ahead -= {instance for rollout in on.values() for instance in rollout.touched}
     for host, rollout in on.items():
         for name in rollout.undo:
             if not (name.startswith("instance.") and f"{host}/{_short(name)}" in ahead):

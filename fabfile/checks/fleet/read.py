@@ -209,7 +209,10 @@ def _rollouts(parts: Sections) -> Iterator[Rollout]:
         # What an ended rollout says of itself goes before what it had planned.
         plan |= {key: ended[key] for key in ("service", "version", "chosen") if key in ended}
         undo = [line.removesuffix(".json") for line in rest if line.endswith(".json")]
-        ahead = frozenset(line[6:] for line in rest if line.startswith("ahead "))
+        ahead, touched = (
+            frozenset(line.removeprefix(word) for line in rest if line.startswith(word))
+            for word in ("ahead ", "undo ")
+        )
         yield Rollout(
             id=identity,
             finished=kind == "finished",
@@ -220,6 +223,7 @@ def _rollouts(parts: Sections) -> Iterator[Rollout]:
             verdict=str(ended.get("verdict") or ""),
             undo=tuple(undo) if kind == "unfinished" else (),
             ahead=ahead if kind == "unfinished" else frozenset(),
+            touched=touched if kind == "unfinished" else frozenset(),
         )
 
 

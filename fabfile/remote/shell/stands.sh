@@ -1,5 +1,5 @@
-# How far each rollout is that this host knows of and that never ended: names, no texts; of what is
-# recorded ahead, whose it is. $root.
+# How far each rollout is that this host knows of and that never ended: names, no texts; of
+# servers whose they are. $root.
 for folder in "$root"/rollouts/*/; do
     is_known "$folder" && ! is_ended "$folder" || continue
     echo "== rollout $(basename "$folder")"
@@ -11,8 +11,9 @@ for folder in "$root"/rollouts/*/; do
             *) in=${file%/*}; echo "${in##*/} ${name%.json}" ;;
         esac
     done
-    for file in "$folder"/ahead/*.json; do
-        [ -e "$file" ] && sed -n 's/.*"instance": "\([^"]*\)".*/ahead \1/p' "$file"
+    for place in ahead undo; do
+        sed -n 's/.*"instance": "\([^"]*\)".*/'$place'-of \1/p' "$folder/$place"/server.*.json 2>/dev/null
+        echo # a file may end without a newline
     done
 done
 true

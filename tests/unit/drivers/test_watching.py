@@ -18,11 +18,11 @@ PLAN = Plan(ID, "shop", "2.0", "", "anna@laptop:1", "", (("web1",), ("web2",)), 
 NOW = 1_900_000_000.0
 
 
-def says(undo=(), done=(), ahead=(), age=1, owner=ID, plan="plan-0001", known=True):
+def says(undo=(), done=(), ahead=(), touched=(), age=1, owner=ID, plan="plan-0001", known=True):
     """What one host answers."""
     lines = [f"== rollout {ID}", f"plan {plan}"] if known else []
     lines += [f"undo {name}" for name in undo] + [f"done {name}" for name in done]
-    lines += [f"ahead {instance}" for instance in ahead]
+    lines += [f"ahead-of {name}" for name in ahead] + [f"undo-of {name}" for name in touched]
     facts = json.dumps({"by": "anna@laptop:1", "reason": "deploy 2.0"})
     lines += ["== locks"]
     if age is not None:
@@ -83,7 +83,8 @@ def test_what_is_done_out_and_to_come_is_told_once(fleet, watching):
 def test_one_that_was_only_recorded_is_not_at_work_yet(fleet, watching):
     looking(fleet, web1=says(undo=[RECORD]), lb1=says(ahead=["web1/app_1"]))
     assert kinds(watching.look()) == ["RolloutStarted", "BatchStarted"]
-    looking(fleet, web1=says(undo=[RECORD]), lb1=says())
+    one_of_two = {"lb1": says(touched=["web1/app_1"]), "lb2": says(ahead=["web1/app_1"])}
+    looking(fleet, web1=says(undo=[RECORD]), **one_of_two)
     assert [event for event, _ in watching.look().events] == [
         e.StepStarted("web1/app_1", "at-work")
     ]

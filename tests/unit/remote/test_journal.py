@@ -88,14 +88,15 @@ def test_records_without_any_plan_are_not_overlooked(sh, root):
 def test_how_a_host_stands_is_told_by_names_alone(sh, root):
     begun(sh, root, "r1")
     server = {"kind": "server", "instance": "web1/app_2", "ref": {}}
-    sh(records.write("r1", {"instance.shop.app_1": {}, "server.shop.web1_app_1": {}}))
+    first = {"kind": "server", "instance": "web1/app_1", "ref": {}}
+    sh(records.write("r1", {"instance.shop.app_1": {}, "server.shop.web1_app_1": first}))
     sh(records.write("r1", {"instance.shop.app_2": {}, "server.shop.x": server}, ahead=True))
     sh(records.close("r1", ["instance.shop.app_1"]))
     (stands,) = journal.parse_stands(sh(journal.stands()).text).rollouts
     assert (stands.rollout, stands.plan) == ("r1", "plan-0001")
     assert stands.undo == {"instance.shop.app_2", "server.shop.web1_app_1"}
     assert stands.done == {"instance.shop.app_1"}
-    assert stands.ahead == {"web1/app_2"}
+    assert (stands.ahead, stands.touched) == ({"web1/app_2"}, {"web1/app_1"})
 
 
 def test_every_plan_is_told_the_torn_ones_too(sh, root):

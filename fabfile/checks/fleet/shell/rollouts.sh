@@ -23,7 +23,10 @@ for folder in $(ls -1dr "$root"/rollouts/*/ 2>/dev/null); do
         head_of "$folder"
         echo
         ls "$folder/undo" 2>/dev/null
-        sed -n 's/.*"instance": "\([^"]*\)".*/ahead \1/p' "$folder"/ahead/*.json 2>/dev/null
+        for place in ahead undo; do
+            sed -n 's/.*"instance": "\([^"]*\)".*/'$place' \1/p' "$folder/$place"/server.*.json 2>/dev/null
+            echo # a file may end without a newline
+        done
     elif [ "$wanted" != " " ]; then
         of=$(service_of "$folder/finished.json") older=
         # Of an older Evenkeel, which left it to the plan.

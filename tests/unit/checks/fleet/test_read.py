@@ -200,9 +200,12 @@ def test_a_plan_that_cannot_be_read_is_an_unfinished_rollout_all_the_same(host):
 def test_what_was_only_recorded_ahead_of_its_turn_is_told_apart(host):
     ahead = {"server.shop.web1_app_2": "web1/app_2", "server.shop.web2_app_2": "web2/app_2"}
     rollout(host, "20260101-1-a", undo=["server.shop.web1_app_1"], ahead=ahead)
+    out = {"backend": "shop", "instance": "web1/app_1", "kind": "server"}
+    folder = host / "state/rollouts/20260101-1-a/undo"
+    (folder / "server.shop.web1_app_1.json").write_text(json.dumps(out))
     (known,) = ask(host).rollouts
     assert known.undo == ("server.shop.web1_app_1",)
-    assert known.ahead == {"web1/app_2", "web2/app_2"}
+    assert (known.ahead, known.touched) == ({"web1/app_2", "web2/app_2"}, {"web1/app_1"})
 
 
 def test_a_lock_is_told_with_its_age_and_its_service(host):

@@ -139,8 +139,9 @@ def test_an_instance_that_was_only_recorded_has_nothing_to_be_put_back():
         "web1": web(rollouts=(unfinished("instance.shop.app_1", "instance.shop.app_2"),)),
         "lb1": edge(rollouts=(replace(unfinished(), ahead=frozenset({"web1/app_2"})),)),
     }
-    verdict = one("unfinished-rollout", **changes)
-    assert "not put back: app_1 on web1 (" in verdict.text
+    assert "not put back: app_1 on web1 (" in one("unfinished-rollout", **changes).text
+    changes["lb2"] = edge(rollouts=(replace(unfinished(), touched=frozenset({"web1/app_2"})),))
+    assert "app_1 on web1, app_2 on web1 (" in one("unfinished-rollout", **changes).text
 
 
 def test_a_dead_rollout_is_told_once_with_what_is_not_put_back():
