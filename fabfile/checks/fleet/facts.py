@@ -92,10 +92,10 @@ class Rollout:
     """How it ended: ``done``, ``rolled-back``, ``held`` …"""
     undo: tuple[str, ...] = ()
     """Records on this host of what has to be put back: ``server.BACKEND.SERVER``."""
-    ahead: frozenset[str] = frozenset()
+    ahead: tuple[str, ...] = ()
     """Ids of instances of which a server here is recorded and was not touched: its turn had not
     come."""
-    touched: frozenset[str] = frozenset()
+    touched: tuple[str, ...] = ()
     """Ids of instances of which a server here was."""
 
 

@@ -210,7 +210,7 @@ def _rollouts(parts: Sections) -> Iterator[Rollout]:
         plan |= {key: ended[key] for key in ("service", "version", "chosen") if key in ended}
         undo = [line.removesuffix(".json") for line in rest if line.endswith(".json")]
         ahead, touched = (
-            frozenset(line.removeprefix(word) for line in rest if line.startswith(word))
+            tuple(line.removeprefix(word) for line in rest if line.startswith(word))
             for word in ("ahead ", "undo ")
         )
         yield Rollout(
@@ -222,8 +222,8 @@ def _rollouts(parts: Sections) -> Iterator[Rollout]:
             hosts=tuple(_flat([ended["hosts"]] if "hosts" in ended else plan.get("batches"))),
             verdict=str(ended.get("verdict") or ""),
             undo=tuple(undo) if kind == "unfinished" else (),
-            ahead=ahead if kind == "unfinished" else frozenset(),
-            touched=touched if kind == "unfinished" else frozenset(),
+            ahead=ahead if kind == "unfinished" else (),
+            touched=touched if kind == "unfinished" else (),
         )
 
 

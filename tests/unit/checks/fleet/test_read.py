@@ -205,7 +205,7 @@ def test_what_was_only_recorded_ahead_of_its_turn_is_told_apart(host):
     (folder / "server.shop.web1_app_1.json").write_text(json.dumps(out))
     (known,) = ask(host).rollouts
     assert known.undo == ("server.shop.web1_app_1",)
-    assert (known.ahead, known.touched) == ({"web1/app_2", "web2/app_2"}, {"web1/app_1"})
+    assert (known.ahead, known.touched) == (("web1/app_2", "web2/app_2"), ("web1/app_1",))
 
 
 def test_a_lock_is_told_with_its_age_and_its_service(host):

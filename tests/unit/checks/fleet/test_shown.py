@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 from fabfile.checks.fleet import machine, table
 from fabfile.checks.fleet.facts import Disk
@@ -14,6 +15,7 @@ from tests.unit.checks.fleet.standing import (
     fleet,
     lock,
     reading,
+    unfinished,
     web,
 )
 
@@ -110,3 +112,13 @@ def test_json_says_it_all_in_one_object():
     assert (first["host"], first["version"], first["healthy"]) == ("web1", "1.0", False)
     assert first["servers"][0]["state"] == "maint"
     assert raw["balancers"][0] == {"service": "shop", "balancer": "lb1", "capacity_percent": 75}
+
+
+def test_what_is_unfinished_is_said_to_programs_as_well():
+    left = replace(
+        unfinished("instance.shop.app_1"), ahead=("web1/app_2",), touched=("web1/app_1",)
+    )
+    host = web(rollouts=(left,), locks=(lock("r-1", 40),))
+    raw = json.loads(machine.as_json(judge(fleet(web1=host))))
+    (known,) = raw["hosts"]["web1"]["rollouts"]
+    assert (known["undo"], known["ahead"]) == (["instance.shop.app_1"], ["web1/app_2"])

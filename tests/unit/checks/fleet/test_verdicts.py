@@ -137,10 +137,10 @@ def test_a_provision_at_work_accounts_for_what_is_not_there_yet():
 def test_an_instance_that_was_only_recorded_has_nothing_to_be_put_back():
     changes = {
         "web1": web(rollouts=(unfinished("instance.shop.app_1", "instance.shop.app_2"),)),
-        "lb1": edge(rollouts=(replace(unfinished(), ahead=frozenset({"web1/app_2"})),)),
+        "lb1": edge(rollouts=(replace(unfinished(), ahead=("web1/app_2",)),)),
     }
     assert "not put back: app_1 on web1 (" in one("unfinished-rollout", **changes).text
-    changes["lb2"] = edge(rollouts=(replace(unfinished(), touched=frozenset({"web1/app_2"})),))
+    changes["lb2"] = edge(rollouts=(replace(unfinished(), touched=("web1/app_2",)),))
     assert "app_1 on web1, app_2 on web1 (" in one("unfinished-rollout", **changes).text
 
 
