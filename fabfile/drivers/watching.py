@@ -167,8 +167,7 @@ class _Drawn:
             host: [one for one in stand.rollouts if one.rollout == plan.journal]
             for host, stand in stands.items()
         }
-        ahead = {name for standings in mine.values() for one in standings for name in one.ahead}
-        ahead -= {name for standings in mine.values() for one in standings for name in one.touched}
+        ahead = records.only_recorded(one for standings in mine.values() for one in standings)
         for target in plan.changing:
             standings = mine.get(target.instance.host)
             if standings is None:

@@ -11,14 +11,39 @@ Builders return shell text and run nothing. ``remote.state`` says what lies wher
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from fabfile.remote import state
 from fabfile.remote.quoting import q
 from fabfile.remote.scripts import script
 
 SHELL = Path(__file__).parent / "shell"
+
+
+class Known(Protocol):
+    """What one host knows of a rollout's instances, by id."""
+
+    @property
+    def ahead(self) -> Collection[str]:
+        """A server of theirs here is recorded and was not touched."""
+        ...
+
+    @property
+    def touched(self) -> Collection[str]:
+        """A server of theirs here was."""
+        ...
+
+
+def only_recorded(hosts: Iterable[Known]) -> set[str]:
+    """Instances whose turn has not come: no server of theirs was touched on any of ``hosts``."""
+    ahead: set[str] = set()
+    touched: set[str] = set()
+    for known in hosts:
+        ahead.update(known.ahead)
+        touched.update(known.touched)
+    return ahead - touched
 
 
 def of_instance(service: str, instance: str) -> str:

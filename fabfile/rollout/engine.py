@@ -90,12 +90,13 @@ class Engine:
     def interrupt(self, why: str) -> list[Order]:
         """Begin no new drain; what is out of rotation is finished or restored first.
 
-        A pause between two batches ends at once: its order need not be answered any more.
+        A pause between two batches ends at once: its order need not be answered any more. And no
+        last record waits any longer: told again, its instance would count as out of rotation.
         """
         self._failures.stop(why)
         self._watch.end()
         late = [order for lane in self._late.values() for order in self._order_step(lane)]
-        self._late.clear()  # what is still to be closed when it is told again, would count as out
+        self._late.clear()
         return late if self._pausing is None or self.finished else late + self._unpause()
 
     def _unpause(self) -> list[Order]:

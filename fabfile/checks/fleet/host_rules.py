@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from fabfile.checks.fleet.facts import Fleet, HostFacts, Lock, Rollout
 from fabfile.checks.fleet.sight import alive, holds, live_rollouts, on_host
 from fabfile.checks.fleet.verdict import Severity, Verdict, several
-from fabfile.remote import state
+from fabfile.remote import records, state
 
 DISK_WARNING, DISK_CRITICAL = 90, 95
 """Percent used."""
@@ -126,8 +126,7 @@ def unfinished_rollout(fleet: Fleet) -> Iterator[Verdict]:
 
 def _not_put_back(on: Mapping[str, Rollout]) -> Iterator[tuple[str, str]]:
     """Open records of one rollout, by host; not those of instances that nobody has touched yet."""
-    ahead = {instance for rollout in on.values() for instance in rollout.ahead}
-    ahead -= {instance for rollout in on.values() for instance in rollout.touched}
+    ahead = records.only_recorded(on.values())
     for host, rollout in on.items():
         for name in rollout.undo:
             if not (name.startswith("instance.") and f"{host}/{_short(name)}" in ahead):

@@ -211,7 +211,7 @@ def _rollouts(parts: Sections) -> Iterator[Rollout]:
         undo = [line.removesuffix(".json") for line in rest if line.endswith(".json")]
         ahead, touched = (
             tuple(line.removeprefix(word) for line in rest if line.startswith(word))
-            for word in ("ahead ", "undo ")
+            for word in ("ahead-of ", "undo-of ")
         )
         yield Rollout(
             id=identity,

@@ -16,3 +16,8 @@ is_ended() {
         [ ! -e "$one" ] || { is_whole "$1/finished.json"; return; }
     done
 }
+# "$2 INSTANCE" for each server that has a record in the folder $1. A record may end without a newline.
+whose() {
+    sed -n 's/.*"instance": "\([^"]*\)".*/'"$2"' \1/p' "$1"/server.*.json 2>/dev/null
+    echo
+}

@@ -11,9 +11,7 @@ for folder in "$root"/rollouts/*/; do
             *) in=${file%/*}; echo "${in##*/} ${name%.json}" ;;
         esac
     done
-    for place in ahead undo; do
-        sed -n 's/.*"instance": "\([^"]*\)".*/'$place'-of \1/p' "$folder/$place"/server.*.json 2>/dev/null
-        echo # a file may end without a newline
-    done
+    whose "$folder/ahead" ahead-of
+    whose "$folder/undo" undo-of
 done
 true

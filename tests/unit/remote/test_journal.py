@@ -85,7 +85,7 @@ def test_records_without_any_plan_are_not_overlooked(sh, root):
     assert (known.plans, list(known.undo)) == ({}, ["server.shop.a"])
 
 
-def test_how_a_host_stands_is_told_by_names_alone(sh, root):
+def test_how_a_host_stands_is_told_by_names_and_whose_they_are(sh, root):
     begun(sh, root, "r1")
     server = {"kind": "server", "instance": "web1/app_2", "ref": {}}
     first = {"kind": "server", "instance": "web1/app_1", "ref": {}}

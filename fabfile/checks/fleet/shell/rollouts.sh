@@ -1,6 +1,6 @@
 # Each rollout that never ended, and of each of $services the newest one that did. What is as long as
 # the fleet is left at home: with hundreds of hosts it would be read and carried hundreds of times.
-# $root, $services, $own (this host's name, as sed wants it); is_known and is_ended come from
+# $root, $services, $own (this host's name, as sed wants it); is_known, is_ended and whose come from
 # remote/shell.
 head_of() {
     newest=
@@ -23,10 +23,8 @@ for folder in $(ls -1dr "$root"/rollouts/*/ 2>/dev/null); do
         head_of "$folder"
         echo
         ls "$folder/undo" 2>/dev/null
-        for place in ahead undo; do
-            sed -n 's/.*"instance": "\([^"]*\)".*/'$place' \1/p' "$folder/$place"/server.*.json 2>/dev/null
-            echo # a file may end without a newline
-        done
+        whose "$folder/ahead" ahead-of
+        whose "$folder/undo" undo-of
     elif [ "$wanted" != " " ]; then
         of=$(service_of "$folder/finished.json") older=
         # Of an older Evenkeel, which left it to the plan.
